@@ -1,0 +1,1 @@
+"""The command line, one module per group of commands; arguments, environment and file become Settings here."""

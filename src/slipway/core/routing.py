@@ -1,0 +1,86 @@
+"""What a gateway knows: an immutable, versioned table of endpoints and keys; and the choice of variant and replica.
+
+Published whole by control (design.md 2, "Routes"). Values and pure choices: chance is an argument.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """One running host of one container. Addresses are `unix:/path` or `tcp:host:port`."""
+
+    id: str
+    instance: str
+    """The instance's id as log streams show it (`i-…`)."""
+    protocol: str
+    """`frames`: workers of slipway_host, frames and HTTP/1.1 on each worker's socket; `http`: a foreign container."""
+    workers: tuple[str, ...]
+    """One address for each worker that takes one request at a time; a foreign container has one address."""
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    name: str
+    weight: float
+    replicas: tuple[Replica, ...]
+    container: str = "primary"
+    """The word after "from" in a ModelError: the container's hostname, else `primary`."""
+    least_outstanding: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """An endpoint that can be invoked (InService, Updating, SystemUpdating, RollingBack); others are not in the table."""
+
+    account: str
+    region: str
+    name: str
+    """In the caller's case: runtime calls must match it (hosting.md 2.1)."""
+    variants: tuple[Variant, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An access key or session credential; secrets live here in memory only."""
+
+    id: str
+    secret: str
+    account: str
+    principal: str
+    """ARN of who calls, e.g. `arn:aws:iam::123456789012:root` or an assumed role's."""
+    token: str | None = None
+    """The session token that must come with it; None for long-lived keys."""
+    expires: float | None = None
+    """Epoch seconds."""
+    services: tuple[str, ...] = ()
+    """Names of the services it may call (`s3`, `sagemaker-runtime`, `logs`); empty: all."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouteTable:
+    version: int
+    endpoints: Mapping[str, Endpoint] = field(default_factory=dict)
+    """By `endpoint_key(account, region, name)`."""
+    keys: Mapping[str, Key] = field(default_factory=dict)
+    """By access key id."""
+
+
+def endpoint_key(account: str, region: str, name: str) -> str:
+    return f"{account}/{region}/{name}"
+
+
+def choose_variant(variants: Sequence[Variant], roll: float) -> Variant | None:
+    """The variant that `roll` (0 ≤ roll < 1) falls on, by weight; None when every weight is 0 (hosting.md 2.8)."""
+    total = sum(v.weight for v in variants)
+    if total <= 0:
+        return None
+    mark = roll * total
+    for variant in variants:
+        mark -= variant.weight
+        if mark < 0:
+            return variant
+    return next(v for v in reversed(variants) if v.weight > 0)

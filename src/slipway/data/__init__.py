@@ -1,0 +1,1 @@
+"""Carries requests to replicas and their answers back; starts nothing, writes no status."""

@@ -1,0 +1,52 @@
+"""AWS services, one module each (sagemaker: one per resource); operations are plain async functions named as the API's.
+
+`async def create_model(ctx: Context, request: dict[str, Any]) -> dict[str, Any]`: keys are AWS's member names, the request
+is parsed and validated, a failure is AwsError. An operation reads, checks, writes one transaction, wakes, returns; it never
+starts a process and never waits for one (the one exception: Describe may hold its answer, `Context.changed`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from slipway.backing.logs import Logs
+    from slipway.backing.objects import Objects
+    from slipway.settings import Settings
+    from slipway.store.db import Db
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """What all operations of one control share; built once by `roles.control`."""
+
+    settings: Settings
+    db: Db
+    objects: Objects
+    logs: Logs
+    now: Callable[[], float]
+    """Epoch seconds."""
+    wake: Callable[[str, str], None]
+    """Ask for a reconcile: kind (`endpoint`) and ARN."""
+    changed: Callable[[str, str, float], Awaitable[None]]
+    """Wait until the resource (kind, ARN) changes, at most so many seconds."""
+    keys_changed: Callable[[], None]
+    """Access keys changed: publish them to the gateways."""
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """One call."""
+
+    world: World
+    account: str
+    region: str
+    request_id: str
+    principal: str
+    """ARN of the caller."""
+    access_key: str = ""
+
+
+Operation = Callable[[Context, dict[str, Any]], Awaitable[dict[str, Any]]]

@@ -1,0 +1,1 @@
+"""SageMaker Runtime: `invoke` serves the gateway, `invoke_async` (later) control."""

@@ -1,0 +1,131 @@
+"""Every setting, grouped, frozen; built in `cli` and nowhere else, handed to roles as values.
+
+Roles receive them as JSON on standard input (never in arguments or the environment: they hold paths and, for an external
+store, credentials).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Payload, time and count limits; `profile()` gives the named sets of design.md 4."""
+
+    body_bytes: int = 25 * 1024 * 1024
+    """Real-time request body."""
+    response_bytes: int = 25 * 1024 * 1024
+    """Real-time response body."""
+    invoke_seconds: float = 60.0
+    stream_seconds: float = 480.0
+    """InvokeEndpointWithResponseStream, whole answer."""
+    start_seconds: float = 480.0
+    """From a container's start to its first good ping; ContainerStartupHealthCheckTimeoutInSeconds replaces it."""
+    custom_attributes: int = 1024
+    """Bytes of X-Amzn-SageMaker-Custom-Attributes."""
+    bodies_in_memory: int = 256 * 1024 * 1024
+    """Bytes of request bodies that one gateway holds at a time; beyond it 503."""
+    waiting_per_variant: int = 1000
+    """Requests of one variant that wait for a worker; beyond it 503 (ServiceUnavailable)."""
+    capacity_wait_seconds: float = 15.0
+    """How long a request waits while a variant has no ready replica."""
+    archive_bytes: int = 64 * 1024**3
+    """Unpacked size of a model archive."""
+    archive_ratio: int = 200
+    """Unpacked bytes allowed for one packed byte (beyond the first 256 MiB unpacked)."""
+    archive_entries: int = 200_000
+    enforce_quotas: bool = True
+
+
+def profile(name: str) -> Limits:
+    """`aws` (today's figures), `aws-2022` (6 MB real time), `off` (lifts what only AWS's business needs)."""
+    if name == "aws":
+        return Limits()
+    if name == "aws-2022":
+        return Limits(body_bytes=6 * 1024 * 1024, response_bytes=6 * 1024 * 1024)
+    if name == "off":
+        return Limits(
+            body_bytes=1024**3,
+            response_bytes=1024**3,
+            invoke_seconds=3600.0,
+            stream_seconds=3600.0,
+            start_seconds=3600.0,
+            custom_attributes=8192,
+            enforce_quotas=False,
+        )
+    raise ValueError(f"no limit profile {name!r}: choose aws, aws-2022 or off")
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalS3:
+    """A foreign S3 that holds the objects instead of the embedded one."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
+    region: str = "us-east-1"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    data_dir: str
+    """Everything durable: database, objects, logs, keys."""
+    run_dir: str
+    """Sockets and replicas' run folders; emptied at every start, mode 0700, a short path."""
+    cache_dir: str
+    """Built environments and uv's cache; shared between data directories."""
+    host: str = "127.0.0.1"
+    port: int = 4566
+    auth: str = "sigv4"
+    """`sigv4`, or `none` (loopback only)."""
+    database_url: str | None = None
+    """None: SQLite in the data directory; else `postgresql://…`."""
+    account: str = "123456789012"
+    region: str = "us-east-1"
+    """For callers who name none."""
+    time_scale: float = 1.0
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    limits: Limits = field(default_factory=Limits)
+    external_s3: ExternalS3 | None = None
+    gateways: int = 1
+    sandbox: str = "auto"
+    """`auto`: bubblewrap where the probe passes, with a warning where not; `required`: refuse to start without; `off`."""
+    replica_memory_bytes: int = 0
+    """Upper bound of a replica's memory beside its instance type's; 0: none."""
+    describe_wait_seconds: float = 5.0
+    """How long a Describe of something in transition may hold its answer (design.md 4, "waiting")."""
+    stop_grace_seconds: float = 2.0
+    """How long our own host has to stop; foreign containers get 30 s."""
+    log_level: str = "info"
+
+    @property
+    def endpoint_url(self) -> str:
+        """Where clients reach the gateway."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}"
+
+    @property
+    def control_socket(self) -> str:
+        """HTTP: every AWS call but the invocations."""
+        return f"{self.run_dir}/control.sock"
+
+    @property
+    def link_socket(self) -> str:
+        """Control's end of the link: route feed and acknowledgements, counters."""
+        return f"{self.run_dir}/link.sock"
+
+    @property
+    def keeper_socket(self) -> str:
+        """The keeper's end of the link: start, stop, list replicas."""
+        return f"{self.run_dir}/keeper.sock"
+
+    @property
+    def routes_file(self) -> str:
+        """The last route table, mode 0600, for a gateway that starts while control is down."""
+        return f"{self.run_dir}/routes.json"
+
+    @property
+    def logs_dir(self) -> str:
+        return f"{self.data_dir}/logs"

@@ -1,0 +1,1 @@
+"""All SQL: connections and the one writer, resources, keys, objects, leases; migrations."""

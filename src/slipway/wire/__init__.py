@@ -1,0 +1,1 @@
+"""AWS on the wire: knows botocore's models and nothing of slipway."""
