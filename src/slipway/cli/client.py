@@ -1,0 +1,34 @@
+"""botocore clients for the slipway of a data directory: the commands speak AWS like everybody else."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import Any
+
+import botocore.session
+from botocore.config import Config
+from botocore.exceptions import ClientError, EndpointConnectionError
+
+from slipway.cli.environment import client_environment, running
+from slipway.cli.options import UsageError, data_directory
+
+__all__ = ["ClientError", "EndpointConnectionError", "connect"]
+
+
+def connect(args: argparse.Namespace, service: str) -> Any:
+    """A client; UsageError when no slipway runs in the data directory."""
+    data_dir = data_directory(args, os.environ)
+    if not running(data_dir):
+        raise UsageError(f"no slipway runs in {data_dir}: type `slipway up` in another shell (or give --data-dir)")
+    environment = client_environment(data_dir, "")
+    return botocore.session.Session().create_client(
+        service,
+        region_name=environment["AWS_REGION"],
+        endpoint_url=environment["AWS_ENDPOINT_URL"],
+        aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
+        aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],
+        # a certificate of one's own on this machine: the connection is to ourselves
+        verify=not environment["AWS_ENDPOINT_URL"].startswith("https:"),
+        config=Config(retries={"max_attempts": 2}),
+    )

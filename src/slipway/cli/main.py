@@ -1,0 +1,83 @@
+"""`slipway COMMAND`: finds the command's module, shows its help, turns its errors into one line."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from typing import Protocol, cast
+
+from slipway import __version__
+from slipway.cli.options import UsageError
+
+COMMANDS = {
+    "up": "start slipway and stay in the foreground",
+    "run": "start a temporary slipway, run a command against it, tear it down",
+    "env": 'print what a shell needs to talk to it: eval "$(slipway env)"',
+    "status": "what runs: roles, endpoints, replicas",
+    "logs": "print (and follow) an endpoint's log",
+    "images": "environments that stand in for SageMaker's images: list, pull, show, prune",
+    "doctor": "look for what is missing on this machine",
+}
+
+
+class Command(Protocol):
+    """A command's module. Modules are loaded when called for: `slipway env` must not pay for the rest."""
+
+    EXAMPLE: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
+
+    def run(self, args: argparse.Namespace) -> int: ...
+
+
+def _overview() -> str:
+    lines = [f"  {name:8} {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: slipway COMMAND [OPTIONS]",
+            "",
+            "Amazon SageMaker inference on your own machines.",
+            "",
+            *lines,
+            "",
+            'example: slipway up          then, in a second shell:   eval "$(slipway env)"',
+            "`slipway COMMAND --help` tells more.",
+        ]
+    )
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The process's exit status: 0 done, 1 failed, 2 a mistake in the call."""
+    argv = sys.argv[1:] if argv is None else argv
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return 0
+    if argv[0] in ("-V", "--version"):
+        print(f"slipway {__version__}")
+        return 0
+    name = argv[0]
+    if name not in COMMANDS:
+        print(f"slipway: no command {name!r}: choose from {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    command = cast("Command", importlib.import_module(f"slipway.cli.{name}"))
+    parser = argparse.ArgumentParser(
+        prog=f"slipway {name}",
+        description=COMMANDS[name],
+        epilog=f"example:\n{command.EXAMPLE}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_arguments(parser)
+    try:
+        return command.run(parser.parse_args(argv[1:]))
+    except UsageError as error:
+        print(f"slipway {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
