@@ -3,15 +3,26 @@
     | length u32 | type u8 | flags u8 | head length u16 | status u16 | timeout u32 ms | id u32 | head … | body … |
 
 `length` counts what follows the fixed header (head and body). A head is `name NUL value NUL …` in latin-1 (HTTP allows no
-NUL). A connection that begins with HELLO_MAGIC speaks frames, any other first byte is HTTP/1.1; both go to one listener.
+NUL); names in any case. A connection whose first byte is 0 speaks frames (a HELLO is short), any other first byte is
+HTTP/1.1; both go to one listener.
 
-    client → worker   HELLO (body: MAGIC and version)                     answered by HELLO with the worker's version
+    client → worker   HELLO (body: MAGIC and one byte of version)         answered by HELLO with the worker's version
     client → worker   REQUEST (id, timeout, head of headers, body)        answered by RESPONSE, or PART … then RESPONSE
     worker → client   BUSY (id)                                           not taken: ask another worker
 
-A request carries at most MAX_BODY bytes of body; larger ones, unknown lengths and streams use HTTP/1.1. `timeout` is how
-long the caller waits, in milliseconds: the worker's parent kills a worker that is busy 5 s longer than that.
+A client may send requests right behind its HELLO; a worker of another version answers HELLO and closes. Answers come in
+the order of the requests of one connection.
+
+PART frames carry the status and head of the answer like RESPONSE does; their bodies, and the body of the RESPONSE that ends
+them, are the answer's pieces in order, each at most MAX_BODY. A RESPONSE with the flag BROKEN ends a stream whose handler
+failed midway: what came before it is not the whole answer. A connection that closes within an answer means the worker died.
+
+A request carries at most MAX_BODY bytes of body; larger ones, unknown lengths and streams use HTTP/1.1 (POST /invocations;
+TIMEOUT_HEADER names its timeout). `timeout` is how long the caller waits, in milliseconds, 0 for the host's own limit: a
+worker that is busy GRACE seconds longer than that is killed by its parent and replaced.
 """
+
+from __future__ import annotations
 
 import struct
 
@@ -20,6 +31,8 @@ VERSION = 1
 HEADER = struct.Struct("!IBBHHII")
 HEADER_SIZE = HEADER.size
 MAX_BODY = 128 * 1024
+GRACE = 5.0
+TIMEOUT_HEADER = "X-Slipway-Timeout-Ms"
 
 HELLO = 1
 REQUEST = 2
@@ -27,9 +40,11 @@ RESPONSE = 3
 PART = 4
 BUSY = 5
 
+BROKEN = 1
+"""Flag of a RESPONSE."""
 
-def pack_head(pairs):
-    # type: (list[tuple[bytes, bytes]]) -> bytes
+
+def pack_head(pairs: list[tuple[bytes, bytes]]) -> bytes:
     """Header pairs as a head; [] is b""."""
     out = []
     for name, value in pairs:
@@ -41,14 +56,26 @@ def pack_head(pairs):
     return b"\0".join(out)
 
 
-def unpack_head(head):
-    # type: (bytes) -> list[tuple[bytes, bytes]]
+def unpack_head(head: bytes) -> list[tuple[bytes, bytes]]:
     """The reverse of pack_head."""
     parts = head.split(b"\0")
     return [(parts[i], parts[i + 1]) for i in range(0, len(parts) - 1, 2)]
 
 
-def pack(kind, ident, status=0, timeout=0, head=b"", body=b"", flags=0):
-    # type: (int, int, int, int, bytes, bytes, int) -> bytes
+def pack(
+    kind: int, ident: int, status: int = 0, timeout: int = 0, head: bytes = b"", body: bytes = b"", flags: int = 0
+) -> bytes:
     """One frame."""
     return b"".join((HEADER.pack(len(head) + len(body), kind, flags, len(head), status, timeout, ident), head, body))
+
+
+def hello(version: int = VERSION) -> bytes:
+    """The first frame of either side."""
+    return pack(HELLO, 0, body=MAGIC + bytes([version]))
+
+
+def hello_version(body: bytes) -> int | None:
+    """The version that a HELLO's body names; None when it is no HELLO of ours."""
+    if len(body) != len(MAGIC) + 1 or not body.startswith(MAGIC):
+        return None
+    return body[-1]
