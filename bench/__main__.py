@@ -1,0 +1,45 @@
+"""`make bench`: every figure of the design's table that this version reaches, as ratios of one interleaved run.
+
+example: python -m bench gateway peers --seconds 3 --rounds 5
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable
+
+from bench import gateway, lifecycle, peers
+from bench.load import Absent
+
+SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "gateway": gateway.run,
+    "peers": peers.run,
+    "lifecycle": lifecycle.run,
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("suites", nargs="*", default=list(SUITES), help=f"which of {', '.join(SUITES)} (default: all)")
+    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default: 2)")
+    parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; medians are shown (default: 3)")
+    arguments = parser.parse_args()
+    if unknown := [name for name in arguments.suites if name not in SUITES]:
+        parser.error(f"no suite {unknown[0]!r}: choose from {', '.join(SUITES)}")
+    begun = time.perf_counter()
+    for name in arguments.suites:
+        print(f"\n## {name}\n", flush=True)
+        try:
+            SUITES[name](arguments)
+        except Absent as error:
+            print(f"absent: {error}")
+    print(f"\n{time.perf_counter() - begun:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
