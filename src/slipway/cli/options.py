@@ -13,7 +13,7 @@ import os
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("account", str, "123456789012", "AWS account number that resources belong to"),
     Option("region", str, "us-east-1", "region of callers that name none"),
     Option("limits", str, "aws", "payload and time limits", choices=("aws", "aws-2022", "off")),
+    Option("start-limit", float, 480.0, "seconds a container has for its first good ping", metavar="SECONDS"),
     Option("time-scale", float, 1.0, "divides metric periods, cooldowns and idle times; timestamps stay real", metavar="N"),
     Option("tls-cert", str, None, "certificate chain, PEM", metavar="FILE"),
     Option("tls-key", str, None, "private key, PEM", metavar="FILE"),
@@ -185,7 +186,7 @@ def build_settings(args: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         time_scale=values["time-scale"],
         tls_cert=tls[0] and str(Path(tls[0]).absolute()),
         tls_key=tls[1] and str(Path(tls[1]).absolute()),
-        limits=profile(values["limits"]),
+        limits=replace(profile(values["limits"]), start_seconds=values["start-limit"]),
         external_s3=external,
         sandbox=values["sandbox"],
         replica_memory_bytes=values["replica-memory"],
