@@ -1,0 +1,79 @@
+"""The words of a FailureReason: AWS's sentence first where one is known, then cause, mend and the last log lines.
+
+Clients look into it (the SDK raises its CapacityError on a word, scripts grep for "ping health check"), people read it: it
+must say what to do. At most 1024 characters (hosting.md 2.1, 2.9; containers.md 1.6).
+"""
+
+from __future__ import annotations
+
+from slipway.core.endpoints import Trouble
+from slipway.core.replicas import Failure
+
+MAX_REASON = 1024
+
+_DOWNLOAD = frozenset({"fetch-missing", "fetch-failed"})
+_EXTRACT = frozenset({"not-an-archive", "hostile-archive"})
+_OUR_OWN = frozenset({"unknown-image", "isolation", "disk-full", "environment", "internal"})
+"""Kinds for which AWS has no sentence that fits: the cause speaks for itself."""
+
+
+def failure_reason(trouble: Trouble, url: str = "", rolled_back_to: str | None = None) -> str:
+    """FailureReason of a deployment that ended with `trouble`. `url`: the model data's address, as the user gave it.
+
+    `rolled_back_to`: the endpoint configuration that goes on serving, where there is one.
+    """
+    failure = trouble.failure
+    parts = [_opening(failure, trouble.variant, url)]
+    if trouble.was_ready:
+        parts.append(f"It started, and then ended {trouble.crashes} times.")
+    parts.append(_sentence(failure.message))
+    parts.append(_sentence(failure.mend))
+    if rolled_back_to is not None:
+        parts.append(f'The endpoint goes on serving with endpoint configuration "{rolled_back_to}".')
+    text = " ".join(part for part in parts if part)[:MAX_REASON]
+    return text + _tail(failure.log_tail, MAX_REASON - len(text))
+
+
+def _opening(failure: Failure, variant: str, url: str) -> str:
+    if failure.kind in _DOWNLOAD:
+        return (
+            f'Failed to download model data for container "container_1" from URL: "{url}". Please ensure that there is an '
+            "object located at the URL and that the role passed to CreateModel has permissions to download the object."
+        )
+    if failure.kind in _EXTRACT:
+        return (
+            f'Failed to extract model data archive from URL "{url}". Please ensure that the object located at the URL is a '
+            "valid tar.gz archive."
+        )
+    if failure.kind == "archive-too-large":
+        return (
+            "The model data archive is too large. Please reduce the size of the model data archive or move to an instance type "
+            "with more memory."
+        )
+    if failure.kind in _OUR_OWN:
+        return f"The primary container for production variant {variant} could not be started."
+    return (
+        f"The primary container for production variant {variant} did not pass the ping health check. Please check CloudWatch "
+        "logs for this endpoint."
+    )
+
+
+def _sentence(text: str) -> str:
+    text = text.strip()
+    return text if not text or text[-1] in ".!?:)" else f"{text}."
+
+
+def _tail(lines: tuple[str, ...], room: int) -> str:
+    """As many of the last log lines as fit, in their order; the newest is cut short rather than left out."""
+    opening = " Last log lines: "
+    room -= len(opening)
+    kept: list[str] = []
+    for line in reversed([line.strip() for line in lines if line.strip()]):
+        need = len(line) + (3 if kept else 0)
+        if need > room:
+            if not kept and room > 40:
+                kept.append(line[:room])
+            break
+        kept.append(line)
+        room -= need
+    return opening + " | ".join(reversed(kept)) if kept else ""

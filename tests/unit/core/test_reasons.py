@@ -1,0 +1,55 @@
+"""FailureReason: AWS's sentence, cause, mend, log lines, 1024 characters."""
+
+from __future__ import annotations
+
+import pytest
+
+from slipway.core.endpoints import Trouble
+from slipway.core.reasons import MAX_REASON, failure_reason
+from slipway.core.replicas import Failure
+
+PING = "The primary container for production variant AllTraffic did not pass the ping health check."
+
+
+def trouble(failure: Failure, was_ready: bool = False, crashes: int = 1) -> Trouble:
+    return Trouble("AllTraffic", failure, crashes, was_ready)
+
+
+@pytest.mark.parametrize(
+    ("kind", "opening"),
+    [
+        ("import-error", PING),
+        ("exited", PING),
+        ("fetch-missing", 'Failed to download model data for container "container_1" from URL: "s3://b/k".'),
+        ("not-an-archive", 'Failed to extract model data archive from URL "s3://b/k".'),
+        ("hostile-archive", 'Failed to extract model data archive from URL "s3://b/k".'),
+        ("archive-too-large", "The model data archive is too large."),
+        ("unknown-image", "The primary container for production variant AllTraffic could not be started."),
+    ],
+)
+def test_the_opening_is_awss(kind: str, opening: str) -> None:
+    assert failure_reason(trouble(Failure(kind, "cause")), "s3://b/k").startswith(opening)
+
+
+def test_cause_mend_and_log_lines_in_order() -> None:
+    failure = Failure(
+        "import-error", "inference.py line 3: No module named 'nope'", ("one", "two"), mend="Add nope to requirements"
+    )
+    text = failure_reason(trouble(failure))
+    assert text.endswith("'nope'. Add nope to requirements. Last log lines: one | two")
+
+
+def test_long_logs_are_cut_and_the_newest_stay() -> None:
+    failure = Failure("exited", "It ended with status 1.", (*(f"line {n} " + "x" * 90 for n in range(50)), "the cause"))
+    text = failure_reason(trouble(failure))
+    assert len(text) <= MAX_REASON
+    assert text.endswith("the cause")
+    one = failure_reason(trouble(Failure("exited", "It ended.", ("y" * 5000,))))
+    assert len(one) == MAX_REASON
+    assert len(failure_reason(trouble(Failure("exited", "z" * 5000, ("tail",))))) == MAX_REASON
+
+
+def test_a_rollback_names_what_serves() -> None:
+    text = failure_reason(trouble(Failure("exited", "gone"), was_ready=True, crashes=3), rolled_back_to="old")
+    assert "It started, and then ended 3 times." in text
+    assert 'goes on serving with endpoint configuration "old".' in text
