@@ -1,4 +1,4 @@
-"""What an image URI asks for: framework, version, device, python, scope (containers.md 4.1). What really runs is not decided here.
+"""What an image URI asks for: framework, version, device, python, scope (containers.md 4.1); what runs is decided elsewhere.
 
 A framework is recognised by repository and tag, never by account: accounts differ per region and family, and mirrors keep
 the repository's name. Only one-word names that anybody might use (`kmeans`, `xgboost`) count in ECR registries alone.
