@@ -1,0 +1,146 @@
+"""From an endpoint configuration and its models to a deployment; and from a stored endpoint to DescribeEndpoint's answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from slipway.core.deployments import Asked, Deployment, Reached, VariantSpec, Wanted, target
+from slipway.core.endpoints import CREATING, FAILED, IN_SERVICE, UPDATING, Goal
+from slipway.services import Context
+from slipway.services.sagemaker.entities import ENDPOINT_CONFIG, MODEL, find, given, moment
+from slipway.store.db import Connection
+from slipway.store.resources import Resource
+
+_SHOWN_OF_VARIANT = ("ManagedInstanceScaling", "RoutingConfig")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """An endpoint's row with its documents decoded."""
+
+    row: Resource
+    asked: Asked
+    wanted: Wanted
+    reached: Reached
+
+    @property
+    def target(self) -> tuple[Deployment, tuple[Goal, ...]]:
+        return target(self.asked, self.wanted, self.reached, self.row.generation)
+
+
+def stored(row: Resource) -> Stored:
+    asked, wanted = msgspec.convert(row.spec, Asked), msgspec.convert(row.desired, Wanted)
+    return Stored(row, asked, wanted, msgspec.convert(row.observed, Reached))
+
+
+def deployment(connection: Connection, ctx: Context, config_name: str, number: int) -> Deployment:
+    """A snapshot of the configuration and its models. Raises "Could not find …" for either."""
+    config = find(connection, ctx, ENDPOINT_CONFIG, config_name)
+    variants, goals = [], []
+    for variant in config.spec["ProductionVariants"]:
+        model = find(connection, ctx, MODEL, variant["ModelName"])
+        variants.append(_variant(variant, model.spec, config.spec))
+        goals.append(Goal(variant["VariantName"], variant["InitialVariantWeight"], variant["InitialInstanceCount"]))
+    shown: dict[str, Any] = {name: config.spec[name] for name in ("DataCaptureConfig", "MetricsConfig") if name in config.spec}
+    return Deployment(number, config.name, tuple(variants), tuple(goals), ctx.world.now(), shown)
+
+
+def _variant(variant: Mapping[str, Any], model: Mapping[str, Any], config: Mapping[str, Any]) -> VariantSpec:
+    container = model.get("PrimaryContainer") or model["Containers"][0]
+    source = (container.get("ModelDataSource") or {}).get("S3DataSource")
+    return VariantSpec(
+        name=variant["VariantName"],
+        instance_type=variant["InstanceType"],
+        image=container["Image"],
+        environment=container.get("Environment") or {},
+        model_data=source["S3Uri"] if source else container.get("ModelDataUrl"),
+        model_data_archive=source is None or source["CompressionType"] == "Gzip",
+        isolated=bool(model.get("EnableNetworkIsolation") or config.get("EnableNetworkIsolation")),
+        least_outstanding=variant.get("RoutingConfig", {}).get("RoutingStrategy") == "LEAST_OUTSTANDING_REQUESTS",
+        download_seconds=variant.get("ModelDataDownloadTimeoutInSeconds"),
+        start_seconds=variant.get("ContainerStartupHealthCheckTimeoutInSeconds"),
+        shown={name: variant[name] for name in _SHOWN_OF_VARIANT if name in variant},
+    )
+
+
+def described(endpoint: Stored) -> dict[str, Any]:
+    """DescribeEndpoint's answer (hosting.md 2.4). While it is created, and when that failed, it shows no variants."""
+    row, reached = endpoint.row, endpoint.reached
+    wanted, goals = endpoint.target
+    shown = reached.serving or wanted
+    answer: dict[str, Any] = {
+        "EndpointName": row.name,
+        "EndpointArn": row.arn,
+        "EndpointConfigName": shown.config,
+        "EndpointStatus": row.status,
+        "CreationTime": moment(row.created),
+        "LastModifiedTime": moment(row.modified),
+        "FailureReason": row.reason,
+        "LastDeploymentConfig": endpoint.asked.deployment_config if row.status != CREATING else None,
+        "MetricsConfig": shown.shown.get("MetricsConfig"),
+        "DataCaptureConfig": _capture(shown.shown.get("DataCaptureConfig")),
+    }
+    if reached.serving is not None and row.status != FAILED:
+        replacing = row.status == UPDATING and wanted.number != reached.serving.number
+        desired = reached.goals if replacing else goals
+        answer["ProductionVariants"] = [_summary(endpoint, goal, desired) for goal in reached.goals]
+        if replacing:
+            answer["PendingDeploymentSummary"] = _pending(wanted, goals)
+    return given(answer)
+
+
+def _summary(endpoint: Stored, current: Goal, desired: tuple[Goal, ...]) -> dict[str, Any]:
+    goal = next((g for g in desired if g.variant == current.variant), current)
+    summary: dict[str, Any] = {"VariantName": current.variant}
+    if image := endpoint.reached.images.get(current.variant):
+        summary["DeployedImages"] = [
+            {"SpecifiedImage": image.specified, "ResolvedImage": image.resolved, "ResolutionTime": moment(image.at)}
+        ]
+    summary |= {
+        "CurrentWeight": current.weight,
+        "DesiredWeight": goal.weight,
+        "CurrentInstanceCount": current.count,
+        "DesiredInstanceCount": goal.count,
+    }
+    if endpoint.row.status != IN_SERVICE:
+        started = endpoint.wanted.deleting_since or endpoint.wanted.changed
+        summary["VariantStatus"] = [{"Status": endpoint.row.status, "StartTime": moment(started)}]
+    serving = endpoint.reached.serving
+    return summary | (dict(serving.variant(current.variant).shown) if serving else {})
+
+
+def _pending(wanted: Deployment, goals: tuple[Goal, ...]) -> dict[str, Any]:
+    variants = []
+    for goal in goals:
+        spec = wanted.variant(goal.variant)
+        variants.append(
+            {
+                "VariantName": goal.variant,
+                "DeployedImages": [{"SpecifiedImage": spec.image}],
+                "CurrentWeight": 0.0,
+                "DesiredWeight": goal.weight,
+                "CurrentInstanceCount": 0,
+                "DesiredInstanceCount": goal.count,
+                "InstanceType": spec.instance_type,
+                "VariantStatus": [{"Status": "Creating", "StartTime": moment(wanted.started)}],
+                **spec.shown,
+            }
+        )
+    return {"EndpointConfigName": wanted.config, "ProductionVariants": variants, "StartTime": moment(wanted.started)}
+
+
+def _capture(config: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """A configuration that captures is refused, so what is shown is always a stopped one."""
+    if config is None:
+        return None
+    shown = {
+        "EnableCapture": False,
+        "CaptureStatus": "Stopped",
+        "CurrentSamplingPercentage": config["InitialSamplingPercentage"],
+        "DestinationS3Uri": config["DestinationS3Uri"],
+    }
+    return shown | ({"KmsKeyId": config["KmsKeyId"]} if config.get("KmsKeyId") else {})
