@@ -44,11 +44,14 @@ class NoBucket(Exception):
 
 
 class Precondition(Exception):
-    """What stands under the key is not what the writer expected; `missing` says that nothing stands there."""
+    """What stands under the key is not what the writer expected."""
 
-    def __init__(self, missing: bool) -> None:
-        super().__init__(missing)
+    def __init__(self, *, absent: bool, missing: bool = False) -> None:
+        super().__init__(absent, missing)
+        self.absent = absent
+        """Nothing was to stand there; otherwise a certain object was."""
         self.missing = missing
+        """A certain object was to stand there, and none does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,12 +202,12 @@ def _present(conn: Connection, bucket: str, key: str) -> tuple[str, Sequence[Seq
 
 def _check(present: tuple[str, Sequence[Sequence[Any]] | None] | None, expect: Expect) -> None:
     if expect.absent and present is not None:
-        raise Precondition(missing=False)
+        raise Precondition(absent=True)
     if expect.etag is not None:
         if present is None:
-            raise Precondition(missing=True)
+            raise Precondition(absent=False, missing=True)
         if expect.etag not in (present[0], "*"):
-            raise Precondition(missing=False)
+            raise Precondition(absent=False)
 
 
 def put_object(conn: Connection, row: ObjectRow, expect: Expect = Expect()) -> list[str]:

@@ -90,9 +90,9 @@ def get_upload(conn: Connection, bucket: str, key: str, upload: str) -> UploadRo
     return _upload(row)
 
 
-def put_part(conn: Connection, upload: UploadRow, part: PartRow) -> list[str]:
+def put_part(conn: Connection, bucket: str, key: str, part: PartRow) -> list[str]:
     """Put the part in place of the one with its number; the blobs that nothing names any more. NoUpload."""
-    get_upload(conn, upload.bucket, upload.key, upload.id)
+    get_upload(conn, bucket, key, part.upload)
     at = and_(parts.c.upload == part.upload, parts.c.number == part.number)
     present = conn.execute(select(parts.c.segments).where(at)).first()
     conn.execute(delete(parts).where(at))

@@ -1,0 +1,446 @@
+"""The embedded object store: rows in slipway's database, larger content in blob files, the row being the point of commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection
+
+from slipway.backing import objects_completion as completions
+from slipway.backing.objects import (
+    ALWAYS,
+    MAX_OBJECT,
+    PLAIN,
+    UNPROMISED,
+    Attributes,
+    BucketInfo,
+    Completion,
+    Condition,
+    ListPage,
+    ObjectInfo,
+    Objects,
+    Part,
+    Reading,
+    Source,
+    Span,
+    Upload,
+    Write,
+)
+from slipway.backing.objects_blobs import Blobs
+from slipway.backing.objects_errors import no_such_bucket, no_such_key, precondition_failed, s3_error
+from slipway.backing.objects_intake import take_in
+from slipway.store import objects as rows
+from slipway.store import uploads
+from slipway.store.db import Db, StoreBusy, StoreError
+from slipway.wire.errors import AwsError
+
+logger = logging.getLogger(__name__)
+
+INLINE = 64 * 1024
+"""Content up to this many bytes lives in the row."""
+
+T = TypeVar("T")
+
+
+class EmbeddedObjects(Objects):
+    """Used by one process at a time, which owns `directory`. Call `start` once, from the event loop."""
+
+    def __init__(self, db: Db, directory: str, *, now: Callable[[], float]) -> None:
+        self._db = db
+        self._blobs = Blobs(directory)
+        self._now = now
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def start(self) -> None:
+        """Begin to sweep what earlier processes left, in the background."""
+        self._spawn(self._sweep_and_log())
+
+    async def close(self) -> None:
+        """Finish commits in flight, then the threads' work."""
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        await asyncio.to_thread(self._blobs.close)
+
+    def _spawn(self, work: Any) -> asyncio.Task[Any]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _sweep_and_log(self) -> None:
+        try:
+            removed = await self.sweep()
+        except (StoreError, OSError) as error:
+            logger.warning("objects-sweep-failed", extra={"error": str(error)})
+            return
+        if removed:
+            logger.info("objects-swept", extra={"blobs": removed})
+
+    async def sweep(self) -> int:
+        """Remove the blobs of earlier processes that no row names; how many."""
+        found = await self._blobs.left_behind()
+        if not found:
+            return 0
+        kept = await self._db.read(lambda conn: {*rows.referenced(conn), *uploads.referenced(conn)})
+        garbage = [blob for blob in found if blob not in kept]
+        self._blobs.retire(garbage)
+        return len(garbage)
+
+    # The database
+
+    async def _read(self, fn: Callable[[Connection], T]) -> T:
+        try:
+            return await self._db.read(fn)
+        except StoreError as error:
+            raise _store_failure(error) from error
+
+    async def _commit(self, fn: Callable[[Connection], Sequence[str]], made: Sequence[str] = ()) -> None:
+        """Run `fn`, whose answer is blobs to retire; `made` are blobs it would name. A cancelled caller does not stop it."""
+        task = self._spawn(self._transact(fn, made))
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            task.add_done_callback(lambda done: done.cancelled() or done.exception())
+            raise
+
+    async def _transact(self, fn: Callable[[Connection], Sequence[str]], made: Sequence[str]) -> None:
+        try:
+            retired = await self._db.write(fn)
+        except StoreBusy as error:
+            self._blobs.retire(made)
+            raise _store_failure(error) from error
+        except StoreError as error:
+            raise _store_failure(error) from error  # it may have committed: the next start's sweep knows
+        except Exception as error:
+            self._blobs.retire(made)
+            raise _translated(error) from error
+        self._blobs.retire(retired)
+
+    # Buckets
+
+    async def create_bucket(self, bucket: str, *, account: str, region: str) -> None:
+        row = rows.BucketRow(bucket, account, region, self._now())
+
+        def create(conn: Connection) -> Sequence[str]:
+            present = rows.insert_bucket(conn, row)
+            if present is not None:
+                code = "BucketAlreadyOwnedByYou" if present.account == account else "BucketAlreadyExists"
+                raise s3_error(code, BucketName=bucket)
+            return ()
+
+        await self._commit(create)
+
+    async def bucket(self, bucket: str, *, account: str | None = None) -> BucketInfo:
+        row = await self._read(lambda conn: _owned(conn, bucket, account))
+        return BucketInfo(row.name, row.account, row.region, row.created)
+
+    async def delete_bucket(self, bucket: str, *, account: str | None = None) -> None:
+        def remove(conn: Connection) -> Sequence[str]:
+            _owned(conn, bucket, account)
+            rows.lock_bucket(conn, bucket, alone=True)
+            if not rows.bucket_is_empty(conn, bucket):
+                raise s3_error("BucketNotEmpty", BucketName=bucket)
+            retired = uploads.drop_uploads_of(conn, bucket)
+            rows.delete_bucket(conn, bucket)
+            return retired
+
+        await self._commit(remove)
+
+    async def buckets(self, account: str) -> list[BucketInfo]:
+        found = await self._read(lambda conn: rows.list_buckets(conn, account))
+        return [BucketInfo(row.name, row.account, row.region, row.created) for row in found]
+
+    # Objects
+
+    async def _row(self, bucket: str, key: str, account: str | None, *, content: bool) -> rows.ObjectRow:
+        def get(conn: Connection) -> rows.ObjectRow:
+            _owned(conn, bucket, account)
+            row = rows.get_object(conn, bucket, key, content=content)
+            if row is None:
+                raise no_such_key(key)
+            return row
+
+        return await self._read(get)
+
+    async def find(self, bucket: str, key: str, *, account: str | None = None) -> ObjectInfo:
+        return to_info(await self._row(bucket, key, account, content=False))
+
+    async def open(self, bucket: str, key: str, *, account: str | None = None) -> Reading:
+        for _ in range(100):
+            row = await self._row(bucket, key, account, content=True)
+            blobs = [segment.blob for segment in row.segments]
+            if not blobs or await self._blobs.pin(blobs):
+                return _EmbeddedReading(to_info(row), row, self._blobs, blobs)
+        logger.error("object-content-lost", extra={"bucket": bucket, "key": key})
+        raise s3_error("InternalError")
+
+    async def put(
+        self,
+        bucket: str,
+        key: str,
+        body: bytes | Source,
+        *,
+        attributes: Attributes = PLAIN,
+        write: Write = UNPROMISED,
+        condition: Condition = ALWAYS,
+        account: str | None = None,
+    ) -> ObjectInfo:
+        await self.bucket(bucket, account=account)
+        taken = await take_in(self._blobs, body, write, inline=INLINE, most=MAX_OBJECT)
+        detail: dict[str, Any] = {"headers": dict(attributes.headers), "metadata": dict(attributes.metadata)}
+        if taken.checksums:
+            detail |= {"checksums": taken.checksums, "checksum_type": "FULL_OBJECT"}
+        row = rows.ObjectRow(
+            bucket,
+            key,
+            taken.size,
+            taken.md5,
+            self._now(),
+            detail,
+            attributes.tags,
+            taken.segments,
+            taken.data,
+        )
+
+        def commit(conn: Connection) -> Sequence[str]:
+            _owned(conn, bucket, account)
+            return rows.put_object(conn, row, _expect(condition))
+
+        await self._commit(commit, taken.blobs)
+        return to_info(row)
+
+    async def delete(self, bucket: str, key: str, *, condition: Condition = ALWAYS, account: str | None = None) -> None:
+        def remove(conn: Connection) -> Sequence[str]:
+            _owned(conn, bucket, account)
+            return rows.delete_object(conn, bucket, key, _expect(condition))
+
+        await self._commit(remove)
+
+    async def page(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        delimiter: str = "",
+        after: str = "",
+        limit: int = 1000,
+        account: str | None = None,
+    ) -> ListPage:
+        def read(conn: Connection) -> rows.Page:
+            _owned(conn, bucket, account)
+            return rows.list_page(conn, bucket, prefix, delimiter, after, limit)
+
+        page = await self._read(read)
+        return ListPage([to_info(row) for row in page.rows], page.prefixes, page.last, page.truncated)
+
+    async def tags(self, bucket: str, key: str, *, account: str | None = None) -> Mapping[str, str]:
+        return (await self._row(bucket, key, account, content=False)).tags
+
+    async def set_tags(self, bucket: str, key: str, tags: Mapping[str, str], *, account: str | None = None) -> None:
+        def write(conn: Connection) -> Sequence[str]:
+            _owned(conn, bucket, account)
+            if not rows.set_tags(conn, bucket, key, tags):
+                raise no_such_key(key)
+            return ()
+
+        await self._commit(write)
+
+    # Multipart uploads
+
+    async def create_upload(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        attributes: Attributes = PLAIN,
+        algorithm: str | None = None,
+        checksum_type: str | None = None,
+        account: str | None = None,
+    ) -> Upload:
+        detail: dict[str, Any] = {"headers": dict(attributes.headers), "metadata": dict(attributes.metadata)}
+        if algorithm:
+            detail |= {"algorithm": algorithm, "checksum_type": checksum_type}
+        row = uploads.UploadRow(secrets.token_hex(32), bucket, key, self._now(), detail, attributes.tags)
+
+        def create(conn: Connection) -> Sequence[str]:
+            _owned(conn, bucket, account)
+            uploads.insert_upload(conn, row)
+            return ()
+
+        await self._commit(create)
+        return to_upload(row)
+
+    async def _upload_row(self, bucket: str, key: str, upload: str, account: str | None) -> uploads.UploadRow:
+        def get(conn: Connection) -> uploads.UploadRow:
+            _owned(conn, bucket, account)
+            try:
+                return uploads.get_upload(conn, bucket, key, upload)
+            except uploads.NoUpload as error:
+                raise _translated(error) from error
+
+        return await self._read(get)
+
+    async def upload(self, bucket: str, key: str, upload: str, *, account: str | None = None) -> Upload:
+        return to_upload(await self._upload_row(bucket, key, upload, account))
+
+    async def put_part(self, upload: Upload, number: int, body: bytes | Source, *, write: Write = UNPROMISED) -> Part:
+        write = completions.for_upload(upload, write)
+        taken = await take_in(self._blobs, body, write, inline=-1, most=MAX_OBJECT)
+        part = uploads.PartRow(upload.id, number, taken.size, taken.md5, self._now(), taken.checksums, taken.segments)
+        await self._commit(lambda conn: uploads.put_part(conn, upload.bucket, upload.key, part), taken.blobs)
+        return to_part(part)
+
+    async def parts(self, upload: Upload, *, after: int = 0, limit: int = 1000) -> list[Part]:
+        found = await self._read(lambda conn: uploads.list_parts(conn, upload.id, after, limit))
+        return [to_part(row) for row in found]
+
+    async def uploads(
+        self,
+        bucket: str,
+        prefix: str = "",
+        *,
+        after: tuple[str, str | None] = ("", None),
+        limit: int = 1000,
+        account: str | None = None,
+    ) -> list[Upload]:
+        def read(conn: Connection) -> list[uploads.UploadRow]:
+            _owned(conn, bucket, account)
+            return uploads.list_uploads(conn, bucket, prefix, after, limit)
+
+        return [to_upload(row) for row in await self._read(read)]
+
+    async def complete(
+        self, bucket: str, key: str, upload: str, completion: Completion, *, account: str | None = None
+    ) -> ObjectInfo:
+        try:
+            found = await self._upload_row(bucket, key, upload, account)
+        except AwsError as error:
+            done = await self._completed_before(bucket, key, upload) if error.code == "NoSuchUpload" else None
+            if done is None:
+                raise
+            return done
+        present = await self._read(lambda conn: uploads.list_parts(conn, upload))
+        by_number = {row.number: row for row in present}
+        result = completions.judge(to_upload(found), [to_part(row) for row in present], completion)
+        chosen = [by_number[part.number] for part in completion.parts]
+        row = rows.ObjectRow(
+            bucket,
+            key,
+            result.size,
+            result.etag,
+            self._now(),
+            {
+                "headers": found.attributes["headers"],
+                "metadata": found.attributes["metadata"],
+                "checksums": result.checksums,
+                "checksum_type": result.checksum_type,
+                "parts": [part.size for part in chosen],
+                "upload": upload,
+            },
+            found.tags,
+            [segment for part in chosen for segment in part.segments],
+        )
+
+        def commit(conn: Connection) -> Sequence[str]:
+            _owned(conn, bucket, account)
+            return uploads.complete_upload(conn, found, chosen, row, _expect(completion.condition))
+
+        await self._commit(commit)
+        return to_info(row)
+
+    async def _completed_before(self, bucket: str, key: str, upload: str) -> ObjectInfo | None:
+        """The object, if this very upload made it: the answer to a caller who lost the first one."""
+        row = await self._read(lambda conn: rows.get_object(conn, bucket, key, content=False))
+        return to_info(row) if row is not None and row.attributes.get("upload") == upload else None
+
+    async def abort(self, upload: Upload) -> None:
+        def drop(conn: Connection) -> Sequence[str]:
+            uploads.get_upload(conn, upload.bucket, upload.key, upload.id)
+            return uploads.drop_upload(conn, upload.id)
+
+        await self._commit(drop)
+
+
+class _EmbeddedReading(Reading):
+    def __init__(self, info: ObjectInfo, row: rows.ObjectRow, blobs: Blobs, pinned: Sequence[str]) -> None:
+        self.info = info
+        self._row = row
+        self._blobs = blobs
+        self._release = weakref.finalize(self, blobs.unpin, pinned)
+        self._release.atexit = False
+
+    async def read(self, span: Span) -> AsyncIterator[bytes]:
+        try:
+            if self._row.data is not None:
+                if span.length:
+                    yield self._row.data[span.start : span.start + span.length]
+                return
+            async for piece in self._blobs.read(self._row.segments, span.start, span.length):
+                yield piece
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        self._release()
+
+
+def _owned(conn: Connection, bucket: str, account: str | None) -> rows.BucketRow:
+    row = rows.get_bucket(conn, bucket)
+    if row is None:
+        raise no_such_bucket(bucket)
+    if account is not None and row.account != account:
+        raise s3_error("AccessDenied")
+    return row
+
+
+def _expect(condition: Condition) -> rows.Expect:
+    return rows.Expect(absent=condition.if_none_match, etag=condition.if_match)
+
+
+def _translated(error: Exception) -> Exception:
+    """The store's own exceptions as S3's errors; any other as it is."""
+    if isinstance(error, rows.NoBucket):
+        return no_such_bucket(str(error))
+    if isinstance(error, rows.Precondition):
+        return s3_error("NoSuchKey") if error.missing else precondition_failed("If-None-Match" if error.absent else "If-Match")
+    if isinstance(error, uploads.NoUpload):
+        return s3_error("NoSuchUpload", UploadId=str(error))
+    if isinstance(error, uploads.PartsChanged):
+        return s3_error("OperationAborted")
+    return error
+
+
+def _store_failure(error: StoreError) -> AwsError:
+    if "full" in str(error):
+        return s3_error("InsufficientStorage")
+    return s3_error("ServiceUnavailable", "The database cannot take the request now. Please try again.")
+
+
+def to_info(row: rows.ObjectRow) -> ObjectInfo:
+    detail = row.attributes
+    return ObjectInfo(
+        row.bucket,
+        row.key,
+        row.size,
+        row.etag,
+        row.modified,
+        Attributes(detail.get("headers", {}), detail.get("metadata", {}), row.tags),
+        detail.get("checksums", {}),
+        detail.get("checksum_type"),
+        detail.get("parts", ()),
+    )
+
+
+def to_upload(row: uploads.UploadRow) -> Upload:
+    detail = row.attributes
+    attributes = Attributes(detail["headers"], detail["metadata"], row.tags)
+    return Upload(row.id, row.bucket, row.key, row.created, attributes, detail.get("algorithm"), detail.get("checksum_type"))
+
+
+def to_part(row: uploads.PartRow) -> Part:
+    return Part(row.number, row.size, row.etag, row.modified, row.checksums)
