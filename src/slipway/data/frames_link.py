@@ -1,0 +1,175 @@
+"""The client of one worker's frames: requests out, one write per turn of the loop; answers matched by id. No task, no future."""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from slipway.data.invoke import BROKEN, DIED, TOO_LARGE, Call
+from slipway_host import frames
+
+if TYPE_CHECKING:
+    from slipway.data.lanes import WorkerLane
+
+_unpack = frames.HEADER.unpack_from
+_pack = frames.HEADER.pack
+_HEADER_SIZE = frames.HEADER_SIZE
+_REQUEST, _RESPONSE, _PART, _BUSY, _HELLO = frames.REQUEST, frames.RESPONSE, frames.PART, frames.BUSY, frames.HELLO
+_MAX_FRAME = frames.MAX_BODY + 65536
+"""A worker that announces more is not one of ours (or not any more)."""
+
+_PROVEN_FAST = 0.001
+_FAST = 0.010
+_DEEP, _PREFETCH, _SINGLE = 16, 2, 1
+_UNKNOWN = 0.005
+"""Service time assumed of a worker that has not answered yet."""
+
+
+def depth_for(service: float) -> int:
+    """How many requests a worker may hold, given its mean service time in seconds.
+
+    One running and one prefetched; deeper under 1 ms. None prefetched above 10 ms: it would gain nothing there and might
+    wait behind a slow one while another worker is free.
+    """
+    if service < _PROVEN_FAST:
+        return _DEEP
+    return _PREFETCH if service < _FAST else _SINGLE
+
+
+class FramesLink(asyncio.Protocol):
+    """One connection to one worker."""
+
+    __slots__ = ("_buffer", "_ident", "_lane", "_loop", "_mark", "_outgoing", "_parts", "_service", "_transport", "pending")
+
+    def __init__(self, lane: WorkerLane) -> None:
+        self._lane = lane
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._buffer = b""
+        self._outgoing: list[bytes] = []
+        self._ident = 0
+        self._mark = 0.0
+        self._service = _UNKNOWN
+        self._parts: dict[int, list[bytes]] = {}
+        self.pending: dict[int, Call] = {}
+        """By id, oldest first: the first one is what the worker does now."""
+
+    # ---- out
+
+    def send(self, call: Call) -> None:
+        self._ident = ident = (self._ident + 1) & 0xFFFFFFFF
+        call.sent = now = perf_counter()
+        if not self.pending:
+            self._mark = now
+        self.pending[ident] = call
+        head, body = call.head, call.body
+        outgoing = self._outgoing
+        if not outgoing:
+            self._loop.call_soon(self._flush)
+        outgoing.append(_pack(len(head) + len(body), _REQUEST, 0, len(head), 0, call.timeout_ms, ident))
+        outgoing.append(head)
+        outgoing.append(body)
+
+    def _flush(self) -> None:
+        outgoing, self._outgoing = self._outgoing, []
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(b"".join(outgoing))
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()
+
+    # ---- in
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = transport  # type: ignore[assignment]
+        transport.write(frames.hello())  # type: ignore[attr-defined]
+
+    def data_received(self, data: bytes) -> None:
+        if self._buffer:
+            data = self._buffer + data
+        position, end = 0, len(data)
+        answers = 0
+        now = perf_counter()
+        while end - position >= _HEADER_SIZE:
+            length, kind, flags, head_size, status, _, ident = _unpack(data, position)
+            if length > _MAX_FRAME or head_size > length:
+                self.close()
+                return
+            start = position + _HEADER_SIZE
+            stop = start + length
+            if stop > end:
+                break
+            position = stop
+            head = data[start : start + head_size]
+            body = data[start + head_size : stop]
+            if kind == _RESPONSE:
+                call = self.pending.pop(ident, None)
+                if call is None:
+                    continue
+                answers += 1
+                if ident in self._parts:
+                    body = b"".join((*self._parts.pop(ident), body))
+                if not call.done:
+                    call.done = True
+                    call.bucket.discard(call)
+                    self._answer(call, status, head, body, flags, now)
+            elif kind == _PART:
+                self._part(ident, body)
+            elif kind == _BUSY:
+                self._lane.refused(self.pending.pop(ident, None))
+            elif kind == _HELLO:
+                self._lane.greeted(frames.hello_version(body))
+        self._buffer = data[position:] if position < end else b""
+        if answers:
+            self._measure(now, answers)
+            self._lane.freed(answers)
+
+    def _answer(self, call: Call, status: int, head: bytes, body: bytes, flags: int, now: float) -> None:
+        if flags & frames.BROKEN:
+            call.failed(BROKEN)
+        elif len(body) > self._lane.limits.response_bytes:
+            call.failed(TOO_LARGE)
+        else:
+            call.replied(status, head, body, now)
+
+    def _part(self, ident: int, body: bytes) -> None:
+        call = self.pending.get(ident)
+        if call is None or call.done:
+            return
+        parts = self._parts.setdefault(ident, [])
+        parts.append(body)
+        if sum(map(len, parts)) > self._lane.limits.response_bytes:
+            del self._parts[ident]
+            if call.settle():
+                call.failed(TOO_LARGE)
+
+    def _measure(self, now: float, answers: int) -> None:
+        service = (now - self._mark) / answers
+        self._mark = now
+        self._service = mean = self._service * 0.8 + service * 0.2
+        self._lane.depth = depth_for(mean)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        calls = list(self.pending.values())
+        self.pending.clear()
+        self._parts.clear()
+        self._outgoing.clear()
+        self._lane.lost(calls)
+
+
+def settle_lost(calls: list[Call]) -> list[Call]:
+    """What becomes of the requests of a dead worker: the one it was at has failed; the others, to be sent elsewhere once."""
+    again = []
+    for index, call in enumerate(calls):
+        if call.done:
+            continue
+        if index == 0 or call.retried:
+            call.settle()
+            call.failed(DIED)
+        else:
+            call.retried = True
+            again.append(call)
+    return again

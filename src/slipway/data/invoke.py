@@ -1,0 +1,187 @@
+"""One request for a variant: the value that waits, travels and is answered exactly once; and its way over HTTP.
+
+Small requests go as frames and need no task (`data.frames_link`); large ones, those of foreign containers and streams go
+over pooled HTTP/1.1 with the same accounting of slots.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from slipway.http.client import ClientResponse, ConnectFailed, NoAnswer
+from slipway.http.messages import BodyTooLarge, ClientGone
+from slipway.http.render import BadHeader
+from slipway_host.frames import TIMEOUT_HEADER, pack_head, unpack_head
+
+if TYPE_CHECKING:
+    from slipway.data.lanes import Lane
+    from slipway.data.slots import VariantSlots
+
+TIMEOUT = "timeout"
+"""The model did not answer in time."""
+DIED = "died"
+"""The connection to the model broke: its process went away, or closed."""
+BROKEN = "broken"
+"""The model's handler failed in the middle of its answer."""
+TOO_LARGE = "response-too-large"
+NO_CAPACITY = "no-capacity"
+"""No replica became ready in time."""
+OVERLOADED = "overloaded"
+"""Too many requests wait for the variant already."""
+GONE = "gone"
+"""The variant left the route table while the request waited: choose again."""
+
+_TIMEOUT_NAME = TIMEOUT_HEADER.lower().encode()
+_HOP = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"date", b"server"))
+
+
+class Call:
+    """One request. Subclasses say what becomes of it in `replied` and `failed`: one of them is called, once, never both."""
+
+    __slots__ = ("body", "bucket", "done", "head", "place", "retried", "sent", "slots", "task", "timeout_ms")
+
+    whole = True
+    """It may travel as a frame; else it is always carried over HTTP."""
+
+    def __init__(self, head: bytes, body: bytes) -> None:
+        self.head = head
+        """Headers for the model, packed as in frames."""
+        self.body = body
+        self.bucket: set[Call] = set()
+        self.done = False
+        """Answered, failed or cancelled: whatever comes later is dropped."""
+        self.retried = False
+        self.sent = 0.0
+        """perf_counter when it was handed to a worker."""
+        self.timeout_ms = 0
+        self.slots: VariantSlots | None = None
+        """Where it waits, or whose lane it has."""
+        self.task: asyncio.Task[None] | None = None
+        self.place: Lane | None = None
+
+    def replied(self, status: int, head: bytes, body: bytes, now: float) -> None:
+        """The model's answer; `head` as in frames, `now` as of perf_counter."""
+        raise NotImplementedError
+
+    def failed(self, why: str) -> None:
+        """No answer; `why` is one of this module's constants."""
+        raise NotImplementedError
+
+    def carry(self, lane: Lane) -> None:
+        """Go over HTTP."""
+        self.task = asyncio.get_running_loop().create_task(_carry(lane, self))
+
+    def settle(self) -> bool:
+        """Mark as done; False if it was already."""
+        if self.done:
+            return False
+        self.done = True
+        self.bucket.discard(self)
+        return True
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more. The worker's slot stays taken until the worker is free."""
+        if self.settle():
+            self.detach()
+
+    def expire(self) -> None:
+        """Called by the wheel."""
+        if self.settle():
+            self.detach()
+            self.failed(TIMEOUT)
+
+    def detach(self) -> None:
+        if self.slots is not None:
+            self.slots.forget(self)
+        self.body = b""
+        if self.task is not None:
+            self.task.cancel()
+
+
+async def _carry(lane: Lane, call: Call) -> None:
+    """The whole answer over HTTP, bounded by the response limit."""
+    clean = False
+    try:
+        response = await post(lane, call)
+        data = await response.read(lane.limits.response_bytes)
+        clean = True
+        if call.settle():
+            kept = [pair for pair in response.headers if pair[0] not in _HOP]
+            call.replied(response.status, pack_head(kept), data, perf_counter())
+    except ConnectFailed:
+        clean = True
+        _again(call)
+    except BodyTooLarge:
+        clean = True
+        _fail(call, TOO_LARGE)
+    except (NoAnswer, ClientGone, BadHeader):
+        clean = True
+        _fail(call, DIED)
+    finally:
+        call.task = None
+        lane.finished(call, clean)
+
+
+async def post(lane: Lane, call: Call) -> ClientResponse:
+    """Send the call to the lane's container; raises as `Pool.request`."""
+    headers = [(name.lower(), value) for name, value in unpack_head(call.head)]
+    if lane.ours:
+        headers.append((_TIMEOUT_NAME, b"%d" % call.timeout_ms))
+    return await lane.pool.request("POST", b"/invocations", headers, call.body)
+
+
+def _again(call: Call) -> None:
+    """Nothing was sent: another worker may have it, once."""
+    if call.done or call.slots is None:
+        return
+    if call.retried:
+        _fail(call, DIED)
+    else:
+        call.retried = True
+        call.slots.put_back(call)
+
+
+def _fail(call: Call, why: str) -> None:
+    if call.settle():
+        call.failed(why)
+
+
+class Ticket(Call):
+    """A place on a lane for a coroutine that speaks HTTP with the container itself (streams): `await ticket.lane`."""
+
+    __slots__ = ("lane",)
+
+    whole = False
+
+    def __init__(self, head: bytes, body: bytes) -> None:
+        super().__init__(head, body)
+        self.lane: asyncio.Future[Lane] = asyncio.get_running_loop().create_future()
+
+    def carry(self, lane: Lane) -> None:
+        self.bucket.discard(self)
+        self.place = lane
+        if self.lane.done():
+            self.release(clean=True)
+        else:
+            self.lane.set_result(lane)
+
+    def failed(self, why: str) -> None:
+        if not self.lane.done():
+            self.lane.set_exception(NoPlace(why))
+
+    def release(self, *, clean: bool) -> None:
+        """Give the place back; `clean`: the answer was read to its end (else the worker may still be busy)."""
+        lane, self.place = self.place, None
+        self.done = True
+        if lane is not None:
+            lane.finished(self, clean)
+
+
+class NoPlace(Exception):
+    """`why` as in `Call.failed`."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(why)
+        self.why = why

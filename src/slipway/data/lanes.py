@@ -1,0 +1,200 @@
+"""A lane leads to one worker (or one foreign container): how much it may hold, how much it holds, how to get there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from slipway.core.routing import Replica
+from slipway.data.frames_link import FramesLink, settle_lost
+from slipway.data.invoke import Call
+from slipway.http.client import Pool, PoolLimits
+from slipway_host import frames
+
+if TYPE_CHECKING:
+    from slipway.data.slots import VariantSlots
+
+logger = logging.getLogger(__name__)
+
+FOREIGN_CONCURRENCY = 128
+"""Requests that a foreign container gets at a time; what it does with them is its own matter."""
+_RETRY = (0.02, 0.05, 0.1, 0.25, 0.5)
+_BUSY_PAUSE = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class DataLimits:
+    """Bytes, seconds and counts of the data path (settings.Limits has the user's side of them)."""
+
+    invoke_seconds: float = 60.0
+    stream_seconds: float = 480.0
+    response_bytes: int = 25 * 1024 * 1024
+    waiting: int = 1000
+    """Per variant."""
+    capacity_seconds: float = 15.0
+
+
+class Lane:
+    """Common accounting; `take` is for a call that has been counted in `busy`."""
+
+    __slots__ = ("address", "busy", "depth", "draining", "limits", "owner", "pool", "ready", "replica")
+
+    ours = False
+    """Whether slipway_host is at the other end."""
+
+    def __init__(self, owner: VariantSlots, replica: Replica, address: str, limits: DataLimits) -> None:
+        self.owner = owner
+        self.replica = replica.id
+        self.address = address
+        self.limits = limits
+        self.busy = 0
+        self.depth = 1
+        self.ready = False
+        self.draining = False
+        self.pool = Pool(address, PoolLimits(connections=FOREIGN_CONCURRENCY, idle=8))
+
+    def start(self) -> None:
+        """Make it ready, in the background if need be."""
+
+    def close(self) -> None:
+        self.pool.close()
+
+    def take(self, call: Call) -> None:
+        raise NotImplementedError
+
+    def freed(self, count: int) -> None:
+        """So many calls are off this lane."""
+        self.busy -= count
+        if self.draining:
+            if self.busy <= 0:
+                self.close()
+                self.owner.drained(self)
+        else:
+            self.owner.pump(self)
+
+    def finished(self, call: Call, clean: bool) -> None:
+        """An HTTP exchange ended; not `clean`: it was cut while the worker may still be at it."""
+        self.freed(1)
+
+
+class ForeignLane(Lane):
+    """A container that speaks only HTTP/1.1, at one address."""
+
+    __slots__ = ()
+
+    def start(self) -> None:
+        self.depth = FOREIGN_CONCURRENCY
+        self.ready = True
+        self.owner.lane_ready(self)
+
+    def take(self, call: Call) -> None:
+        call.sent = asyncio.get_running_loop().time()
+        call.carry(self)
+
+
+class WorkerLane(Lane):
+    """A worker of slipway_host: frames, and HTTP/1.1 for what frames do not carry."""
+
+    __slots__ = ("_closed", "_connecting", "_link", "_timer", "_tries", "speaks_frames")
+
+    ours = True
+
+    def __init__(self, owner: VariantSlots, replica: Replica, address: str, limits: DataLimits) -> None:
+        super().__init__(owner, replica, address, limits)
+        self._link: FramesLink | None = None
+        self._connecting: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._tries = 0
+        self._closed = False
+        self.speaks_frames = False
+
+    def take(self, call: Call) -> None:
+        if call.whole and self.speaks_frames and len(call.body) <= frames.MAX_BODY and self._link is not None:
+            self._link.send(call)
+        else:
+            call.carry(self)
+
+    # ---- connection
+
+    def start(self) -> None:
+        self._timer = None
+        if not self._closed:
+            self._connecting = asyncio.get_running_loop().create_task(self._connect())
+
+    async def _connect(self) -> None:
+        loop = asyncio.get_running_loop()
+        link = FramesLink(self)
+        try:
+            if self.address.startswith("unix:"):
+                await loop.create_unix_connection(lambda: link, self.address[5:])
+            else:
+                host, _, port = self.address.removeprefix("tcp:").rpartition(":")
+                await loop.create_connection(lambda: link, host.strip("[]"), int(port))
+        except OSError:
+            self._retry()
+            return
+        finally:
+            self._connecting = None
+        self._link = link
+
+    def _retry(self) -> None:
+        if self._closed or self.draining:
+            return
+        pause = _RETRY[min(self._tries, len(_RETRY) - 1)]
+        self._tries += 1
+        self._timer = asyncio.get_running_loop().call_later(pause, self.start)
+
+    def greeted(self, version: int | None) -> None:
+        """The worker answered HELLO: it is alive; another version gets HTTP."""
+        self._tries = 0
+        self.speaks_frames = version == frames.VERSION
+        if not self.speaks_frames:
+            logger.warning("frames-version-differs", extra={"replica": self.replica, "version": version})
+        self.ready = True
+        self.owner.lane_ready(self)
+
+    def lost(self, calls: list[Call]) -> None:
+        """The connection closed with these calls unanswered."""
+        self._link = None
+        spoke, self.speaks_frames = self.speaks_frames, False
+        if self.ready and not spoke and not self._closed:
+            return
+        self.ready = False
+        self.owner.lane_lost(self)
+        again = settle_lost(calls)
+        self.freed(len(calls))
+        for call in reversed(again):
+            self.owner.put_back(call)
+        self._retry()
+
+    def refused(self, call: Call | None) -> None:
+        """BUSY: somebody else's request is there; rest a moment and let another worker have this one."""
+        if call is None:
+            return
+        self.busy -= 1
+        depth, self.depth = self.depth, 0
+        asyncio.get_running_loop().call_later(_BUSY_PAUSE, self._rested, depth)
+        if not call.done:
+            self.owner.put_back(call)
+
+    def _rested(self, depth: int) -> None:
+        self.depth = max(self.depth, depth)
+        self.freed(0)
+
+    def finished(self, call: Call, clean: bool) -> None:
+        if clean or self._closed:
+            self.freed(1)
+        else:  # the host kills a worker that is still at it after so long
+            asyncio.get_running_loop().call_later(frames.GRACE, self.freed, 1)
+
+    def close(self) -> None:
+        super().close()
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._connecting is not None:
+            self._connecting.cancel()
+        if self._link is not None:
+            self._link.close()

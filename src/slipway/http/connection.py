@@ -1,0 +1,551 @@
+"""A server's side of one connection: parses, bounds, keeps order, and tells when the client has gone.
+
+Three parties meet here: the parser's callbacks (what arrives), the exchange being answered, and the server's sweep (what
+takes too long). A request is claimed by the server's `fast` hook at its head, or handled by a task. While one is being
+answered nothing further is parsed: bytes that come early wait, and the socket is paused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import httptools
+
+from slipway.http import render
+from slipway.http.body import IncomingBody, gone
+from slipway.http.exchange import Exchange
+from slipway.http.messages import BodyTooLarge, ClientGone, Request, Response
+
+if TYPE_CHECKING:
+    from slipway.http.server import Server
+
+logger = logging.getLogger(__name__)
+
+_METHODS = {name.encode(): name for name in ("GET", "POST", "PUT", "HEAD", "DELETE")}
+_SPECIAL = frozenset((b"content-length", b"transfer-encoding", b"expect"))
+_WRITING, _AHEAD, _BODY = 1, 2, 4
+"""Why reading is paused: the peer does not read, a next request came early, the handler has not read the body."""
+_LINGER = 2.0
+"""Seconds that a refused client may go on sending, so that it reads the refusal before a reset."""
+
+
+class Fault(Exception):
+    """The request breaks a bound or a rule: answered with `status`, then the connection closes."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+
+
+class Connection(asyncio.Protocol):
+    """Made by `Server`, one for each accepted socket."""
+
+    __slots__ = (
+        "_ahead",
+        "_closing",
+        "_current",
+        "_drain",
+        "_fault",
+        "_feeding",
+        "_head_done",
+        "_head_size",
+        "_incoming",
+        "_parser",
+        "_paused",
+        "_queue",
+        "_resuming",
+        "_stamp",
+        "_task",
+        "_unsent",
+        "scheme",
+        "server",
+        "transport",
+    )
+
+    def __init__(self, server: Server, scheme: str) -> None:
+        self.server = server
+        self.scheme = scheme
+        self.transport: asyncio.Transport = None  # type: ignore[assignment]
+        self._parser: Any = None
+        self._incoming: Exchange | None = None
+        self._current: Exchange | None = None
+        self._queue: deque[Exchange] = deque()
+        self._ahead: list[bytes] = []
+        self._head_done = False
+        self._head_size = 0
+        self._feeding = False
+        self._resuming = False
+        self._closing = False
+        self._fault: Fault | None = None
+        self._paused = 0
+        self._unsent = 0
+        self._stamp = server.clock
+        self._task: asyncio.Task[None] | None = None
+        self._drain: asyncio.Future[None] | None = None
+
+    # ---- the transport's callbacks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self._parser = httptools.HttpRequestParser(self)
+        self.transport.set_write_buffer_limits(high=262144)
+        if not self.server.opened(self):
+            self._refuse(Fault(503, "too many connections"))
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        current = self._current
+        if current is not None and current.complete:
+            self._ahead.append(data)
+            self._pause(_AHEAD, True)
+            return
+        self._feed(data)
+
+    def eof_received(self) -> bool | None:
+        return None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        self.server.closed(self)
+        self._abandon()
+        for exchange in self._queue:
+            exchange.answered = True
+        self._queue.clear()
+        self._ahead.clear()
+        self._parser = None
+        drain = self._drain
+        if drain is not None and not drain.done():
+            drain.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._stamp = self.server.clock
+        self._unsent = self.transport.get_write_buffer_size()
+        if self._current is None or self._current.complete:
+            self._pause(_WRITING, True)
+        if self._drain is None:
+            self._drain = asyncio.get_running_loop().create_future()
+
+    def resume_writing(self) -> None:
+        self._pause(_WRITING, False)
+        drain, self._drain = self._drain, None
+        if drain is not None and not drain.done():
+            drain.set_result(None)
+
+    # ---- the parser's callbacks
+
+    def on_message_begin(self) -> None:
+        if self._resuming or self._closing:
+            return
+        self._incoming = Exchange(self)
+        self._head_done = False
+        self._head_size = 0
+        self._stamp = self.server.clock
+
+    def on_url(self, url: bytes) -> None:
+        incoming = self._incoming
+        if self._resuming or incoming is None:
+            return
+        incoming.target += url
+        self._head_size += len(url)
+        if len(incoming.target) > self.server.limits.target_bytes:
+            raise Fault(414, "the request's target is too long")
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        incoming = self._incoming
+        if self._head_done or incoming is None:
+            self._trailer(name, value)
+            return
+        name = name.lower()
+        if name in _SPECIAL:
+            self._special(incoming, name, value)
+        headers = incoming.headers
+        headers.append((name, value.rstrip(b" \t")))
+        self._head_size += len(name) + len(value) + 4
+        limits = self.server.limits
+        if self._head_size > limits.head_bytes or len(headers) > limits.headers:
+            raise Fault(431, "the request's headers are too large or too many")
+
+    def on_headers_complete(self) -> None:
+        incoming = self._incoming
+        if self._resuming or incoming is None:
+            return
+        self._head_done = True
+        parser = self._parser
+        method = parser.get_method()
+        incoming.method = _METHODS.get(method) or method.decode("ascii")
+        incoming.keep_alive = parser.should_keep_alive() and not self.server.stopping
+        if incoming.chunked:
+            incoming.length = None
+        if parser.get_http_version() != "1.1":
+            incoming.old = True
+            incoming.keep_alive = incoming.expects = False
+            if incoming.chunked:
+                raise Fault(400, "Transfer-Encoding in HTTP/1.0")
+        if incoming.method == "CONNECT":
+            raise Fault(405, "CONNECT is not served")
+        if self._current is None:
+            self._begin(incoming)
+        elif len(self._queue) < self.server.limits.pipelined:
+            self._queue.append(incoming)
+        else:
+            raise Fault(400, "too many pipelined requests")
+
+    def on_body(self, data: bytes) -> None:
+        exchange = self._incoming
+        if exchange is None:
+            return
+        self._stamp = self.server.clock
+        exchange.received += len(data)
+        if exchange.body is not None:
+            exchange.body.feed(data)
+        elif not exchange.answered:
+            self._collect(exchange, data)
+
+    def on_message_complete(self) -> None:
+        exchange = self._incoming
+        if exchange is None:
+            return
+        if not self._resuming and self._parser.should_upgrade() and exchange.length != 0:
+            return
+        self._incoming = None
+        exchange.complete = True
+        if exchange is self._current:
+            self._deliver(exchange)
+
+    # ---- parsing
+
+    def _feed(self, data: bytes) -> None:
+        self._feeding = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._ignore_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._malformed(error)
+        finally:
+            self._feeding = False
+        if self._incoming is not None and not self._head_done and not self._closing:
+            self._head_size += len(data)
+            if self._head_size > self.server.limits.head_bytes:
+                self._broken(Fault(431, "the request's headers are too large"))
+
+    def _special(self, exchange: Exchange, name: bytes, value: bytes) -> None:
+        if name == b"content-length":
+            exchange.length = int(value)
+        elif name == b"transfer-encoding":
+            if value.strip().lower() != b"chunked":
+                raise Fault(400, "only the chunked transfer encoding is known")
+            exchange.chunked = True
+        elif value.strip().lower() == b"100-continue":
+            exchange.expects = True
+
+    def _trailer(self, name: bytes, value: bytes) -> None:
+        self._head_size += len(name) + len(value) + 4
+        if self._head_size > self.server.limits.head_bytes:
+            raise Fault(431, "the request's trailers are too large")
+
+    def _ignore_upgrade(self, rest: bytes) -> None:
+        """The parser stops after the head of a request that offers another protocol: a new one goes on behind it."""
+        exchange = self._incoming
+        self._parser = httptools.HttpRequestParser(self)
+        if exchange is not None:
+            framing = b"transfer-encoding: chunked" if exchange.length is None else b"content-length: %d" % exchange.length
+            self._resuming = True
+            rest = b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n" + rest
+        current = self._current
+        if exchange is None and current is not None and current.complete:
+            if rest:
+                self._ahead.append(rest)
+        elif rest:
+            self._feed(rest)
+
+    def _malformed(self, error: httptools.HttpParserError) -> None:
+        cause = error.__context__
+        if isinstance(cause, Fault):
+            self._broken(cause)
+            return
+        current = self._current
+        if current is not None and current.complete and not current.keep_alive:
+            return
+        self._broken(Fault(400, f"malformed request: {error}"))
+
+    def _broken(self, fault: Fault) -> None:
+        """The stream cannot be parsed further: what was complete is answered, the fault after it, then it closes."""
+        current = self._current
+        if current is not None and current.complete:
+            self._fault = fault
+            self._queue = deque(exchange for exchange in self._queue if exchange.complete)
+            self._incoming = None
+            self._pause(_AHEAD, True)
+            return
+        if current is not None and current.answered:
+            self.transport.abort()
+            return
+        self._abandon()
+        self._refuse(fault)
+
+    # ---- from head to answer
+
+    def _begin(self, exchange: Exchange) -> None:
+        self._current = exchange
+        server = self.server
+        fast = server.fast
+        if fast is not None:
+            try:
+                claimed = fast(exchange)
+            except Exception:
+                logger.exception("fast-hook-failed")
+                self._crashed()
+                return
+            if claimed:
+                if exchange.expects and not exchange.answered:
+                    self._send_continue()
+                return
+        exchange.body = body = IncomingBody(
+            exchange.length,
+            server.limits.buffer_bytes,
+            self._send_continue if exchange.expects else None,
+            self._pause_body,
+        )
+        for part in exchange.parts:
+            body.feed(part)
+        exchange.parts = []
+        request = Request(exchange.method, exchange.target, exchange.headers, body, self.scheme)
+        self.run(exchange, functools.partial(server.handler, request))
+
+    def _crashed(self) -> None:
+        answered = self._current is not None and self._current.answered
+        self._abandon()
+        if answered:
+            self.transport.abort()
+        else:
+            self._refuse(Fault(500, "internal failure"))
+
+    def _collect(self, exchange: Exchange, data: bytes) -> None:
+        claimant = exchange.claimant
+        if claimant is None:
+            exchange.parts.append(data)
+            return
+        if exchange.received > exchange.limit:
+            claimant.refused("too-large")
+        elif not self.server.budget.take(len(data)):
+            claimant.refused("no-memory")
+        else:
+            exchange.held += len(data)
+            exchange.parts.append(data)
+
+    def _deliver(self, exchange: Exchange) -> None:
+        if exchange.body is not None:
+            exchange.body.finish()
+        elif exchange.claimant is not None and not exchange.answered:
+            parts = exchange.parts
+            exchange.parts = []
+            try:
+                exchange.claimant.whole(parts[0] if len(parts) == 1 else b"".join(parts))
+            except Exception:
+                logger.exception("claimant-failed")
+                self._crashed()
+
+    def run(self, exchange: Exchange, answer: Callable[[], Awaitable[Response]]) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._answer(exchange, answer))
+
+    async def _answer(self, exchange: Exchange, answer: Callable[[], Awaitable[Response]]) -> None:
+        try:
+            response = await answer()
+        except BodyTooLarge as error:
+            response = _plain(413, str(error))
+        except ClientGone:
+            self.transport.abort()
+            return
+        except Exception:
+            logger.exception("handler-failed", extra={"method": exchange.method})
+            response = _plain(500, "internal failure")
+        if isinstance(response.body, bytes):
+            self._respond(exchange, response, response.body)
+        else:
+            await self._stream(exchange, response, response.body)
+
+    def _respond(self, exchange: Exchange, response: Response, body: bytes) -> None:
+        self._task = None
+        try:
+            exchange.respond(response.status, response.headers, body, response.length)
+        except render.BadHeader as error:
+            logger.error("bad-answer-header", extra={"error": str(error)})
+            exchange.respond(500, [(b"content-type", b"application/json")], render.refusal(500, "internal failure"))
+
+    async def _stream(self, exchange: Exchange, response: Response, body: AsyncIterator[bytes]) -> None:
+        sent = 0
+        try:
+            if exchange.method == "HEAD" or response.status in (204, 304):
+                self._respond(exchange, response, b"")
+                return
+            chunked = exchange.stream_head(response.status, render.header_block(response.headers), response.length)
+            async for data in body:
+                if not data:
+                    continue
+                sent += len(data)
+                self.write(render.chunk(data) if chunked else data)
+                if self._drain is not None:
+                    await self._drain
+                if self.transport.is_closing():
+                    raise gone()
+            if response.length is not None and sent != response.length:
+                raise ValueError(f"the answer's body has {sent} bytes, not {response.length}")
+            if chunked:
+                self.write(render.LAST_CHUNK)
+        except (ClientGone, asyncio.CancelledError):
+            self.transport.abort()
+            return
+        except Exception:
+            logger.exception("answer-cut-short", extra={"method": exchange.method})
+            self.transport.abort()
+            return
+        finally:
+            close = getattr(body, "aclose", None)
+            if close is not None:
+                await close()
+        self._task = None
+        self.finished(exchange)
+
+    def write(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(data)
+
+    def finished(self, exchange: Exchange) -> None:
+        """The answer of `exchange` is written whole."""
+        if exchange.held:
+            self.server.budget.give(exchange.held)
+            exchange.held = 0
+        if self._current is not exchange:
+            return
+        self._current = None
+        if exchange.parts:
+            exchange.parts = []
+        self._stamp = self.server.clock
+        if exchange.body is not None and not exchange.complete:
+            exchange.body.fail(gone())
+            exchange.body = None
+            self._pause(_BODY, False)
+        if not exchange.keep_alive:
+            self._close(linger=not exchange.complete)
+        elif self._queue:
+            self._next(self._queue.popleft())
+        elif self._fault is not None:
+            self._refuse(self._fault)
+        elif self._ahead and not self._feeding:
+            ahead = b"".join(self._ahead)
+            self._ahead.clear()
+            self._feed(ahead)
+            if not self._ahead:
+                self._pause(_AHEAD, False)
+
+    def _next(self, exchange: Exchange) -> None:
+        self._begin(exchange)
+        if exchange.complete:
+            self._deliver(exchange)
+
+    def _send_continue(self) -> None:
+        current = self._current
+        if current is not None and current.expects and not current.answered:
+            current.expects = False
+            self._stamp = self.server.clock
+            self.write(render.CONTINUE)
+
+    # ---- endings
+
+    def _abandon(self) -> None:
+        """Nobody waits for the current exchange's answer any more."""
+        current, self._current = self._current, None
+        self._incoming = None
+        if current is None:
+            return
+        if current.held:
+            self.server.budget.give(current.held)
+            current.held = 0
+        waiting = not current.answered
+        current.answered = True
+        if current.body is not None:
+            current.body.fail(gone())
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        if waiting and current.claimant is not None:
+            current.claimant.gone()
+
+    def _refuse(self, fault: Fault) -> None:
+        """Answer outside of any exchange, and close."""
+        body = render.refusal(fault.status, fault.message)
+        self.write(
+            b"%bcontent-type: application/json\r\n%bcontent-length: %d\r\nconnection: close\r\n\r\n%b"
+            % (render.status_line(fault.status), self.server.date, len(body), body)
+        )
+        self._close(linger=True)
+
+    def _close(self, linger: bool) -> None:
+        self._closing = True
+        self._stamp = self.server.clock
+        self._pause(_AHEAD | _BODY, False)
+        if linger and self.transport.can_write_eof() and not self.transport.is_closing():
+            self.transport.write_eof()
+        else:
+            self.transport.close()
+
+    def stop(self) -> bool:
+        """Ask for an end after the current answer; True if there is nothing to wait for."""
+        if self._current is None and self._incoming is None:
+            self.transport.close()
+            return True
+        for exchange in (self._current, self._incoming, *self._queue):
+            if exchange is not None:
+                exchange.keep_alive = False
+        return False
+
+    def sweep(self, now: float) -> None:
+        """Called by the server once a second."""
+        limits = self.server.limits
+        age = now - self._stamp
+        current = self._current
+        if self._closing:
+            if (age > _LINGER and self.transport.get_write_buffer_size() == 0) or age > limits.write_seconds:
+                self.transport.abort()
+        elif self._drain is not None:
+            unsent = self.transport.get_write_buffer_size()
+            if unsent < self._unsent:
+                self._unsent, self._stamp = unsent, now
+            elif age > limits.write_seconds:
+                self.transport.abort()
+        elif self._incoming is not None and not self._head_done:
+            if age > limits.head_seconds and current is None:
+                self._broken(Fault(408, "the request's head did not arrive in time"))
+        elif self._incoming is not None:
+            if age > limits.body_seconds and not self._paused and not (current is not None and current.expects):
+                self._broken(Fault(408, "the request's body did not arrive in time"))
+        elif current is None and age > limits.idle_seconds:
+            self.transport.close()
+
+    # ---- reading on and off
+
+    def _pause_body(self, on: bool) -> None:
+        self._pause(_BODY, on)
+
+    def _pause(self, reason: int, on: bool) -> None:
+        before = self._paused
+        self._paused = after = before | reason if on else before & ~reason
+        if bool(before) == bool(after) or self.transport.is_closing():
+            return
+        if after:
+            self.transport.pause_reading()
+        else:
+            self._stamp = self.server.clock
+            self.transport.resume_reading()
+
+
+def _plain(status: int, message: str) -> Response:
+    return Response(status, [(b"content-type", b"application/json")], render.refusal(status, message))

@@ -1,0 +1,141 @@
+"""One request and its one answer on a server's connection."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
+
+from slipway.http import render
+from slipway.http.body import IncomingBody
+from slipway.http.messages import Headers, Response
+
+if TYPE_CHECKING:
+    from slipway.http.connection import Connection
+
+
+class Claimant(Protocol):
+    """Who takes an exchange at its head and answers it from callbacks, without a task. Each is called at most once."""
+
+    def whole(self, body: bytes) -> None:
+        """The complete body is here."""
+
+    def refused(self, why: str) -> None:
+        """The body did not fit: `too-large` (for the claim's limit) or `no-memory` (for the budget). Answer now."""
+
+    def gone(self) -> None:
+        """The client went away; no answer is wanted any more."""
+
+
+class Exchange:
+    """Held by its connection and by whoever answers; an answer after the client has gone is dropped.
+
+    `length` is Content-Length, None when the body is chunked, 0 without a body.
+    """
+
+    __slots__ = (
+        "answered",
+        "body",
+        "chunked",
+        "claimant",
+        "complete",
+        "connection",
+        "expects",
+        "headers",
+        "held",
+        "keep_alive",
+        "length",
+        "limit",
+        "method",
+        "old",
+        "parts",
+        "received",
+        "target",
+    )
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.method = ""
+        self.target = b""
+        self.headers: Headers = []
+        self.length: int | None = 0
+        self.chunked = False
+        self.expects = False
+        """The client waits for 100 Continue, which has not been sent."""
+        self.keep_alive = True
+        self.old = False
+        """HTTP/1.0."""
+        self.complete = False
+        """The request has arrived whole."""
+        self.answered = False
+        """The answer's head has been written (or is not wanted any more)."""
+        self.received = 0
+        self.held = 0
+        """Bytes taken from the server's budget."""
+        self.limit = 0
+        self.parts: list[bytes] = []
+        self.claimant: Claimant | None = None
+        self.body: IncomingBody | None = None
+
+    def header(self, name: bytes) -> bytes | None:
+        """The first value of the (lower-case) `name`."""
+        for key, value in self.headers:
+            if key == name:
+                return value
+        return None
+
+    def claim(self, claimant: Claimant, limit: int) -> None:
+        """Take the exchange: the body is collected in memory, up to `limit` bytes, and handed over whole."""
+        self.claimant = claimant
+        self.limit = limit
+
+    def run(self, answer: Callable[[], Awaitable[Response]]) -> None:
+        """Let a coroutine give the answer of a claimed exchange; it is cancelled when the client goes."""
+        self.connection.run(self, answer)
+
+    def respond(self, status: int, headers: Headers, body: bytes, length: int | None = None) -> None:
+        """Answer. Raises `render.BadHeader` for a header that HTTP cannot carry (nothing has been written then)."""
+        self.respond_block(status, render.header_block(headers), body, length)
+
+    def respond_block(self, status: int, block: bytes, body: bytes, length: int | None = None) -> None:
+        """Answer with header lines that are ready and known to be clean. `length` is for answers to HEAD."""
+        if self.answered:
+            return
+        connection = self.connection
+        self.settle_keep_alive()
+        if self.method == "HEAD" or status == 304:
+            size = b"content-length: %d\r\n" % (len(body) if length is None else length) if status != 304 else b""
+            body = b""
+        elif status == 204:
+            size = body = b""
+        else:
+            size = b"content-length: %d\r\n" % len(body)
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        self.answered = True
+        head = b"%b%b%b%b%b" % (render.status_line(status), block, connection.server.date, size, end)
+        if len(body) > 65536:
+            connection.write(head)
+            connection.write(body)
+        else:
+            connection.write(head + body)
+        connection.finished(self)
+
+    def stream_head(self, status: int, block: bytes, length: int | None) -> bool:
+        """Write the head of an answer that comes in pieces; True if the pieces are to be framed as chunks."""
+        self.settle_keep_alive()
+        chunked = length is None and not self.old
+        if length is None and self.old:
+            self.keep_alive = False
+        size = b"transfer-encoding: chunked\r\n" if chunked else b"" if length is None else b"content-length: %d\r\n" % length
+        end = b"\r\n" if self.keep_alive else b"connection: close\r\n\r\n"
+        self.answered = True
+        connection = self.connection
+        connection.write(b"%b%b%b%b%b" % (render.status_line(status), block, connection.server.date, size, end))
+        return chunked
+
+    def settle_keep_alive(self) -> None:
+        """Whether the connection survives this answer: not when much of the request is still to come."""
+        if self.complete:
+            return
+        limit = self.connection.server.limits.drain_bytes
+        if self.expects or self.length is None or self.length - self.received > limit:
+            self.keep_alive = False
