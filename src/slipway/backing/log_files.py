@@ -225,6 +225,39 @@ def _split(data: bytes) -> list[bytes]:
     return parts if parts[-1] else parts[:-1]
 
 
+def seek(folder: str, ingestion: int) -> Position | None:
+    """A position with no event after it left out that was ingested at `ingestion` (milliseconds) or later; None: the oldest.
+
+    Halves the newest file that begins before, so that looking at the last seconds of a long log is cheap.
+    """
+    for number in reversed(segments(folder)):
+        try:
+            file = open(_path(folder, number), "rb")  # noqa: SIM115 - as above
+        except FileNotFoundError:
+            continue
+        with file:
+            first = _decode(file.readline())
+            if first is not None and first.ingestion < ingestion:
+                return Position(number, _halve(file, ingestion))
+    return None
+
+
+def _halve(file: BinaryIO, ingestion: int) -> int:
+    """Start of a line that was ingested earlier, at most a block before the first that was not."""
+    low, high = 0, file.seek(0, os.SEEK_END)
+    while high - low > _BLOCK:
+        middle = (low + high) // 2
+        file.seek(middle)
+        file.readline()
+        at = file.tell()
+        event = _decode(file.readline())
+        if at < high and event is not None and event.ingestion < ingestion:
+            low = at
+        else:
+            high = middle
+    return low
+
+
 def end_of(folder: str) -> Position:
     """After the newest event."""
     for placed in backward(folder):

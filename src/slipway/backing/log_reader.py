@@ -1,9 +1,10 @@
-"""Pages of log events: of one stream in the order written, and of many streams by timestamp; and their page tokens."""
+"""Pages of log events: of one stream in the order written, and of many by timestamp; and their page tokens."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -12,10 +13,19 @@ from typing import NamedTuple
 
 import msgspec
 
-from slipway.backing.log_files import Event, Placed, Position, backward, end_of, forward
+from slipway.backing.log_files import Event, Placed, Position, backward, end_of, forward, seek
 
 PAGE_BYTES = 1024 * 1024
 """A page holds no more than this, counted as AWS does: the message's bytes and 26 for each event."""
+
+AHEAD = "ahead"
+"""A file beside a stream's events: some of them are stamped later than they were ingested."""
+
+AHEAD_MILLISECONDS = 2 * 3600 * 1000
+"""By so much at most (PutLogEvents refuses more)."""
+
+Order = tuple[int, str, int, int]
+"""Timestamp, stream, position: a total order of a group's events."""
 
 _OVERHEAD = 26
 _TOKEN = re.compile(r"([fb])/([0-9]{16})([0-9]{40})")
@@ -46,7 +56,7 @@ class FilteredEvent(NamedTuple):
         return f"{self.event.timestamp:016d}{checksum:010d}{self.position.segment:012d}{self.position.offset:018d}"
 
     @property
-    def order(self) -> tuple[int, str, int, int]:
+    def order(self) -> Order:
         return (self.event.timestamp, self.stream, *self.position)
 
 
@@ -109,33 +119,51 @@ def filter_streams(
     end: int | None,
     token: str | None,
     limit: int,
+    descending: bool,
 ) -> FilteredPage:
     """See `Logs.filter`; `folders`: by stream name. Holds at most two pages in memory. Raises BadToken."""
-    after = None if token is None else _read_order(token)
-    page = _SmallestFirst(limit)
+    after: Order | None = None
+    if token is not None:
+        descending, after = _read_order(token)
+    page = _FirstOnes(limit, descending)
+    earliest = start if after is None or descending else max(start or 0, after[0])
     for stream, folder in folders.items():
-        for placed in forward(folder):
+        for placed in forward(folder, _begin(folder, earliest)):
             timestamp = placed.event.timestamp
             if (start is not None and timestamp < start) or (end is not None and timestamp > end):
                 continue
             event = FilteredEvent(stream, placed.event, placed.before)
-            if (after is None or event.order > after) and matches(placed.event.message):
+            if after is not None and (event.order >= after if descending else event.order <= after):
+                continue
+            if matches(placed.event.message):
                 page.add(event)
     events, more = page.result()
-    return FilteredPage(events, _write_order(events[-1].order) if more else None)
+    return FilteredPage(events, _write_order(descending, events[-1].order) if more else None)
 
 
-class _SmallestFirst:
+def _begin(folder: str, earliest: int | None) -> Position | None:
+    """Where to begin to read for events stamped `earliest` or later: an event is stamped when it is ingested, or before.
+
+    (In a stream marked as ahead, up to two hours after. A minute more forgives a clock that was set back.)
+    """
+    if earliest is None:
+        return None
+    ahead = AHEAD_MILLISECONDS if os.path.exists(os.path.join(folder, AHEAD)) else 0
+    return seek(folder, earliest - ahead - 60_000)
+
+
+class _FirstOnes:
     """Keeps the first events of an order, as many as fit on a page, out of any number that are added in any order."""
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, limit: int, descending: bool) -> None:
         self._limit = limit
+        self._descending = descending
         self._events: list[FilteredEvent] = []
         self._size = 0
-        self._beyond: tuple[int, str, int, int] | None = None
+        self._beyond: Order | None = None
 
     def add(self, event: FilteredEvent) -> None:
-        if self._beyond is not None and event.order >= self._beyond:
+        if self._beyond is not None and (event.order <= self._beyond if self._descending else event.order >= self._beyond):
             return
         self._events.append(event)
         self._size += cost(event.event.message)
@@ -148,24 +176,23 @@ class _SmallestFirst:
         return self._events, self._beyond is not None
 
     def _cut(self) -> None:
-        self._events.sort(key=lambda event: event.order)
-        size = 0
+        self._events.sort(key=lambda event: event.order, reverse=self._descending)
+        self._size = 0
         for index, event in enumerate(self._events):
-            size += cost(event.event.message)
-            if index >= self._limit or (size > PAGE_BYTES and index > 0):
+            size = cost(event.event.message)
+            if index >= self._limit or (self._size + size > PAGE_BYTES and index > 0):
                 self._beyond = event.order
-                size -= cost(event.event.message)
                 del self._events[index:]
-                break
-        self._size = size
+                return
+            self._size += size
 
 
-def _write_order(order: tuple[int, str, int, int]) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode(order)).decode()
+def _write_order(descending: bool, order: Order) -> str:
+    return base64.urlsafe_b64encode(msgspec.json.encode((descending, order))).decode()
 
 
-def _read_order(token: str) -> tuple[int, str, int, int]:
+def _read_order(token: str) -> tuple[bool, Order]:
     try:
-        return msgspec.json.decode(base64.b64decode(token, altchars=b"-_", validate=True), type=tuple[int, str, int, int])
+        return msgspec.json.decode(base64.b64decode(token, altchars=b"-_", validate=True), type=tuple[bool, Order])
     except (binascii.Error, ValueError, msgspec.MsgspecError) as error:
         raise BadToken(token) from error

@@ -6,20 +6,19 @@ files (`log_files`). Everything is a plain blocking call on local files; a servi
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 import msgspec
 
 from slipway.backing import log_files
-from slipway.backing.log_files import Appender, Event, Position
-from slipway.backing.log_reader import EventPage, FilteredEvent, FilteredPage, filter_streams, read_page
+from slipway.backing.log_files import Appender, Event
+from slipway.backing.log_reader import AHEAD, EventPage, FilteredPage, filter_streams, read_page
 from slipway.backing.log_writer import LogWriter
 
 A = TypeVar("A")
@@ -160,11 +159,15 @@ class Logs:
         return LogWriter(Appender(folder, self._segment_bytes), ensure, self._now)
 
     def append(self, account: str, region: str, group: str, stream: str, events: Sequence[tuple[int, str]]) -> None:
-        """Events as (milliseconds, message). Raises NoGroup, NoStream, OSError."""
+        """Events as (milliseconds, message), none more than two hours ahead. Raises NoGroup, NoStream, OSError."""
         self.group(account, region, group)
         ingestion = self._stamp()
-        appender = Appender(self._stream(account, region, group, stream), self._segment_bytes)
+        folder = self._stream(account, region, group, stream)
+        appender = Appender(folder, self._segment_bytes)
         try:
+            if any(timestamp > ingestion for timestamp, _ in events):
+                with open(os.path.join(folder, AHEAD), "ab"):
+                    pass
             appender.append([Event(timestamp, ingestion, message) for timestamp, message in events])
         except FileNotFoundError:
             raise NoStream(stream) from None
@@ -207,8 +210,11 @@ class Logs:
         end: int | None = None,
         token: str | None = None,
         limit: int = 10_000,
+        descending: bool = False,
     ) -> FilteredPage:
         """A page of matching events of all streams (or of `names`), by timestamp; `start` ≤ timestamp ≤ `end`.
+
+        A token goes on in the direction it came from.
 
         Raises NoGroup, NoStream, BadToken.
         """
@@ -219,51 +225,7 @@ class Logs:
         for name, folder in folders.items():
             if _about(folder, Stream) is None:
                 raise NoStream(name)
-        return filter_streams(folders, matches, start=start, end=end, token=token, limit=limit)
-
-    async def follow(
-        self, account: str, region: str, group: str, *, prefix: str = "", from_head: bool = False, poll: float = 0.2
-    ) -> AsyncIterator[FilteredEvent]:
-        """Events of a group's streams as they are written, without end; streams (and the group) may come later.
-
-        `from_head`: begin with what is there already. `poll`: seconds between looks; a look costs a directory listing.
-        """
-        seen: dict[str, Position] = {}
-        known: dict[str, object] = {}
-        first = not from_head
-        while True:
-            found = await asyncio.to_thread(self._news, (account, region, group), prefix, seen, known, first)
-            first = False
-            for event in found:
-                yield event
-            await asyncio.sleep(0 if found else poll)
-
-    def _news(
-        self, where: tuple[str, str, str], prefix: str, seen: dict[str, Position], known: dict[str, object], skip: bool
-    ) -> list[FilteredEvent]:
-        """What was written since `seen` (which it moves on), at most some thousand events per stream."""
-        try:
-            streams = self.streams(*where, prefix=prefix, timed=False)
-        except NoGroup:
-            return []
-        found: list[FilteredEvent] = []
-        for stream in streams:
-            folder = self._stream(*where, stream.name)
-            if skip:
-                seen[stream.name] = log_files.end_of(folder)
-                continue
-            state = log_files.sizes(folder)
-            if known.get(stream.name) == state:
-                continue
-            for count, placed in enumerate(log_files.forward(folder, seen.get(stream.name))):
-                found.append(FilteredEvent(stream.name, placed.event, placed.before))
-                seen[stream.name] = placed.after
-                if count == 1000:
-                    break
-            else:
-                known[stream.name] = state
-        found.sort(key=lambda event: event.event.timestamp)
-        return found
+        return filter_streams(folders, matches, start=start, end=end, token=token, limit=limit, descending=descending)
 
     # Folders
 
