@@ -41,7 +41,7 @@ def blocks() -> list[tuple[str, str]]:
 
 def test_make_targets_of_the_readme_exist() -> None:
     for line in blocks()[0][1].splitlines():
-        subprocess.run(line.split("#")[0].split() + ["-n"], cwd=ROOT, check=True, capture_output=True)
+        subprocess.run([*line.split("#")[0].split(), "-n"], cwd=ROOT, check=True, capture_output=True)
 
 
 def test_the_first_session(tmp_path: Path) -> None:

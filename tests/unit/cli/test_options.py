@@ -1,0 +1,75 @@
+"""Settings from arguments, environment and file."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from slipway.cli.options import UsageError, add_options, build_settings, run_directory
+from slipway.settings import Settings
+
+
+def settings(tmp_path: Path, *arguments: str, environ: Mapping[str, str] | None = None, file: str = "") -> Settings:
+    if file:
+        (tmp_path / "slipway.toml").write_text(file)
+    parser = argparse.ArgumentParser()
+    add_options(parser)
+    return build_settings(parser.parse_args(["--data-dir", str(tmp_path), *arguments]), environ or {})
+
+
+def test_defaults_are_those_of_the_design(tmp_path: Path) -> None:
+    built = settings(tmp_path)
+    assert (built.host, built.port, built.auth) == ("127.0.0.1", 4566, "sigv4")
+    assert (built.account, built.region) == ("123456789012", "us-east-1")
+    assert built.endpoint_url == "http://127.0.0.1:4566"
+
+
+def test_argument_beats_environment_beats_file(tmp_path: Path) -> None:
+    file = 'port = 1001\nregion = "eu-west-1"\naccount = "111111111111"\n'
+    environ = {"SLIPWAY_PORT": "1002", "SLIPWAY_REGION": "eu-west-2"}
+    built = settings(tmp_path, "--port", "1003", environ=environ, file=file)
+    assert (built.port, built.region, built.account) == (1003, "eu-west-2", "111111111111")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "file", "mend"),
+    [
+        (["--port", "many"], {}, "", "--port"),
+        (["--port", "70000"], {}, "", "0 to 65535"),
+        ([], {"SLIPWAY_PORT": "x"}, "", "SLIPWAY_PORT"),
+        ([], {}, "prot = 1\n", "choose from"),
+        ([], {}, "port = \n", "not valid TOML"),
+        (["--account", "12"], {}, "", "12 digits"),
+        (["--host", "0.0.0.0"], {}, "", "--tls-cert"),
+        (["--host", "0.0.0.0", "--auth", "none"], {}, "", "loopback only"),
+        (["--tls-cert", "a.pem"], {}, "", "go together"),
+        (["--tls-cert", "a.pem", "--tls-key", "b.pem"], {}, "", "no file at a.pem"),
+        (["--config", "/nowhere.toml"], {}, "", "--config"),
+        (["--s3-endpoint", "http://127.0.0.1:9"], {}, "", "SLIPWAY_S3_SECRET_KEY"),
+        ([], {"SLIPWAY_LIMITS": "none"}, "", "aws-2022"),
+        (["--time-scale", "0"], {}, "", "above 0"),
+    ],
+)
+def test_a_mistake_names_its_mend(tmp_path: Path, arguments: list[str], environ: dict[str, str], file: str, mend: str) -> None:
+    with pytest.raises(UsageError, match=mend.replace(".", r"\.")):
+        settings(tmp_path, *arguments, environ=environ, file=file)
+
+
+def test_limit_profiles(tmp_path: Path) -> None:
+    assert settings(tmp_path).limits.body_bytes == 25 * 1024 * 1024
+    assert settings(tmp_path, "--limits", "aws-2022").limits.body_bytes == 6291456
+    assert settings(tmp_path, "--start-limit", "7").limits.start_seconds == 7
+
+
+def test_sizes(tmp_path: Path) -> None:
+    assert settings(tmp_path, "--replica-memory", "512MiB").replica_memory_bytes == 512 * 1024 * 1024
+    assert settings(tmp_path, "--replica-memory", "2g").replica_memory_bytes == 2 * 1024**3
+
+
+def test_the_run_folder_leaves_room_for_socket_names() -> None:
+    deep = Path("/a/very/long/path") / ("x" * 200)
+    assert len(f"{run_directory(deep)}/r/i-0123456789abcdef0.15/host.sock") < 100
+    assert run_directory(deep) != run_directory(deep / "y")
