@@ -1,0 +1,126 @@
+"""From a variant of a deployment to the ReplicaSpec that a keeper is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from slipway.core.deployments import VariantSpec
+from slipway.core.limits import InstanceType, container_size
+from slipway.core.replicas import Artifact, Failure, ReplicaSpec
+from slipway.names import S3Location, endpoint_log_group, parse_s3_uri
+
+MODEL_DIR = "/opt/ml/model"
+CODE_DIR = "/opt/ml/code"
+SUBMIT_DIRECTORY = "SAGEMAKER_SUBMIT_DIRECTORY"
+DOWNLOAD_SECONDS = 3600.0
+"""AWS's default for fetching and unpacking model data."""
+
+
+class ObjectHead(Protocol):
+    @property
+    def size(self) -> int: ...
+
+    @property
+    def etag(self) -> str: ...
+
+
+class Missing(Exception):
+    """An object that the replica needs is not there; `failure` says so to the user."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Whose endpoint it is for."""
+
+    arn: str
+    name: str
+    account: str
+    region: str
+
+
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What specs are made with; the same for all endpoints."""
+
+    endpoint_url: str
+    """Where a container on this machine reaches the gateway."""
+    machine: InstanceType
+    memory_bound: int
+    start_seconds: float
+    presign: Callable[[str, str, int], str]
+    """`presign(bucket, key, expires in seconds)`: path and query to GET."""
+
+
+def artifact_places(variant: VariantSpec) -> list[tuple[str, str, bool]]:
+    """What has to be fetched: (target, URI, whether it is an archive)."""
+    found = []
+    if variant.model_data:
+        found.append((MODEL_DIR, variant.model_data, variant.model_data_archive))
+    submit = variant.environment.get(SUBMIT_DIRECTORY, "")
+    if submit.startswith("s3://"):
+        found.append((CODE_DIR, submit, True))
+    return found
+
+
+def location(uri: str) -> S3Location:
+    """Raises Missing for what names no object."""
+    place = parse_s3_uri(uri)
+    if place is None or not place.key:
+        raise Missing(Failure("fetch-missing", f"{uri} does not name an object in S3"))
+    return place
+
+
+def artifact(making: Making, target: str, uri: str, archive: bool, head: ObjectHead | None, fetch_seconds: float) -> Artifact:
+    """Raises Missing when there is no such object."""
+    place = location(uri)
+    if head is None:
+        message = f"There is no object {uri} (any more)"
+        raise Missing(Failure("fetch-missing", message, mend="Upload it again, then create the endpoint again"))
+    url = making.presign(place.bucket, place.key, int(fetch_seconds) + 600)
+    name = "" if archive else place.key.rsplit("/", 1)[-1]
+    return Artifact(target, uri, url, head.etag, head.size, archive, name)
+
+
+def replica_spec(
+    making: Making, place: Place, variant: VariantSpec, id: str, token: str, artifacts: tuple[Artifact, ...]
+) -> ReplicaSpec:
+    size = container_size(variant.instance_type, making.machine, making.memory_bound)
+    return ReplicaSpec(
+        id=id,
+        instance=id,
+        owner=place.arn,
+        endpoint=place.name,
+        variant=variant.name,
+        container="primary",
+        image=variant.image,
+        environment=variant.environment,
+        platform=platform(making, place, id, None if variant.isolated else token),
+        artifacts=artifacts,
+        account=place.account,
+        region=place.region,
+        log_group=endpoint_log_group(place.name),
+        log_stream=f"{variant.name}/{id}",
+        isolated=variant.isolated,
+        memory_bytes=size.memory_bytes,
+        cpus=size.cpus,
+        start_timeout=variant.start_seconds or making.start_seconds,
+        fetch_timeout=variant.download_seconds or DOWNLOAD_SECONDS,
+    )
+
+
+def platform(making: Making, place: Place, id: str, token: str | None) -> Mapping[str, str]:
+    """Variables that AWS's platform sets (containers.md 1.9), and how `boto3` inside finds us; without `token`: isolated."""
+    found = {"AWS_REGION": place.region, "AWS_DEFAULT_REGION": place.region}
+    if token is not None:
+        found |= {
+            "AWS_ENDPOINT_URL": making.endpoint_url,
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI": f"{making.endpoint_url}/_slipway/credentials/{id}",
+            "AWS_CONTAINER_AUTHORIZATION_TOKEN": token,
+        }
+    return found
