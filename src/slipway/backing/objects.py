@@ -159,6 +159,8 @@ class Reading(ABC):
     """An object found: its state, and its bytes as of that state, whatever happens to the key meanwhile."""
 
     info: ObjectInfo
+    data: bytes | None = None
+    """All of the content, when it is at hand already."""
 
     @abstractmethod
     def read(self, span: Span) -> AsyncIterator[bytes]:

@@ -369,18 +369,19 @@ class EmbeddedObjects(Objects):
 class _EmbeddedReading(Reading):
     def __init__(self, info: ObjectInfo, row: rows.ObjectRow, blobs: Blobs, pinned: Sequence[str]) -> None:
         self.info = info
-        self._row = row
+        self.data = row.data
+        self._segments = row.segments
         self._blobs = blobs
         self._release = weakref.finalize(self, blobs.unpin, pinned)
         self._release.atexit = False
 
     async def read(self, span: Span) -> AsyncIterator[bytes]:
         try:
-            if self._row.data is not None:
+            if self.data is not None:
                 if span.length:
-                    yield self._row.data[span.start : span.start + span.length]
+                    yield self.data[span.start : span.start + span.length]
                 return
-            async for piece in self._blobs.read(self._row.segments, span.start, span.length):
+            async for piece in self._blobs.read(self._segments, span.start, span.length):
                 yield piece
         finally:
             self.close()

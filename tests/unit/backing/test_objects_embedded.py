@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 
-from slipway.backing import objects_blobs
 from slipway.backing.objects import (
     Attributes,
     ChosenPart,
@@ -243,7 +242,7 @@ async def test_a_full_disk_is_an_error_and_loses_nothing(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(objects_blobs.os, "write", full)
+        patch.setattr("slipway.backing.objects_blobs.os.write", full)
         with pytest.raises(AwsError) as caught:
             await store.put("b", "k", BIG[1:])
     assert (caught.value.code, caught.value.status) == ("InsufficientStorage", 507)
@@ -441,7 +440,12 @@ async def test_the_row_is_the_commit(store: EmbeddedObjects, db: Db, tmp_path: P
     monkeypatch.setattr(db, "write", spy)
     synced: list[str] = []
     fsync = os.fsync
-    monkeypatch.setattr(objects_blobs.os, "fsync", lambda fd: (synced.append(os.readlink(f"/proc/self/fd/{fd}")), fsync(fd))[1])
+
+    def noted(fd: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        fsync(fd)
+
+    monkeypatch.setattr("slipway.backing.objects_blobs.os.fsync", noted)
     await store.put("b", "k", BIG)
     assert seen == [1]
     name = files(tmp_path)[0]
