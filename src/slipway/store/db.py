@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 from slipway.store import migrate
 from slipway.store.engines import StoreError, StoreUnavailable, database_url, reading_engine, writing_engine
 
-__all__ = ["Db", "StoreBusy", "StoreClosed", "StoreError", "StoreUnavailable"]
+__all__ = ["Connection", "Db", "StoreBusy", "StoreClosed", "StoreError", "StoreUnavailable"]
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -157,7 +157,7 @@ def _serve(engine: Engine, calls: _Calls, most: int) -> None:
         try:
             connection = connection or engine.connect()
             outcomes = _run(connection, group)
-        except Exception as error:  # noqa: BLE001 - the thread must survive, and every waiting caller hear of it
+        except BaseException as error:  # noqa: BLE001 - the thread must survive, and every waiting caller hear of it
             logger.warning("store-transaction-failed", extra={"calls": len(group), "error": _reason(error)})
             outcomes = [_Outcome(call, None, _unavailable(error)) for call in group]
             _drop(connection)
@@ -181,8 +181,11 @@ def _run(connection: Connection, group: Sequence[_Call]) -> list[_Outcome]:
             outcome = _perform(connection, call)
             if not transaction.is_active:
                 raise StoreError("a call ended the transaction that it shares")
-            if outcome.error is None and not _intact(driver):
-                outcome = _Outcome(call, None, StoreUnavailable("database: a call went on after a statement of it had failed"))
+            if not _intact(driver):
+                if isinstance(driver, sqlite3.Connection):
+                    raise outcome.error or StoreUnavailable("database: the transaction was given up")
+                if outcome.error is None:
+                    outcome = _Outcome(call, None, StoreUnavailable("database: a call went on after a statement had failed"))
             if alone and outcome.error is not None:
                 transaction.rollback()
             elif not alone:
@@ -194,9 +197,10 @@ def _run(connection: Connection, group: Sequence[_Call]) -> list[_Outcome]:
 
 
 def _intact(driver: Any) -> bool:
-    """Whether COMMIT would keep what was done: SQLite drops the transaction when the disk is full, PostgreSQL on any error.
+    """Whether COMMIT would keep what was done: a full disk ends SQLite's transaction, any error spoils PostgreSQL's.
 
-    Neither says so at COMMIT, so a call that swallowed the error would be acknowledged for nothing.
+    Neither says so at COMMIT, so a call that swallowed the error would be acknowledged for nothing. In PostgreSQL going back
+    to the savepoint mends it; in SQLite the whole group is lost.
     """
     if isinstance(driver, sqlite3.Connection):
         return driver.in_transaction
@@ -225,7 +229,7 @@ def _drop(connection: Connection | None) -> None:
             logger.debug("store-connection-close-failed", extra={"error": _reason(error)})
 
 
-def _unavailable(error: Exception) -> StoreError:
+def _unavailable(error: BaseException) -> StoreError:
     if isinstance(error, StoreError):
         return error
     wrapped = StoreUnavailable(_reason(error))
