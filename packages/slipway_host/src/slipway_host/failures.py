@@ -1,0 +1,382 @@
+"""Why a model could not be loaded, in plain words: cause and mend, as `failure.json` and in the log.
+
+`explain` looks at what was raised, where, and at the files around it. Kinds are those of core.replicas.Failure.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import signal
+import sys
+import traceback
+import zlib
+from importlib import metadata
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+from .contract import LoadError, Place
+
+TAIL = 40
+MAX_MESSAGE = 1500
+_SCANNED = 32 * 1024 * 1024
+_PICKLE_FILES = (".joblib", ".pkl", ".pickle", ".sav")
+_UNPICKLERS = (
+    "pickle.py",
+    "numpy_pickle.py",
+    "numpy_pickle_compat.py",
+    "cloudpickle.py",
+    "_pickle.py",
+    "numpy_pickle_utils.py",
+)
+_WRITER = re.compile(rb"_sklearn_version.{1,6}?(\d+\.\d+(?:\.\d+)?(?:rc\d+|\.dev\d+|\.post\d+)?)", re.DOTALL)
+_DISTRIBUTIONS = {
+    "PIL": "pillow", "bs4": "beautifulsoup4", "cv2": "opencv-python-headless", "dateutil": "python-dateutil",
+    "dotenv": "python-dotenv", "skimage": "scikit-image", "sklearn": "scikit-learn", "yaml": "PyYAML",
+}  # fmt: skip
+
+
+class Report(NamedTuple):
+    kind: str
+    message: str
+    mend: str
+    lines: list[str]
+    """The traceback, our own frames left out."""
+
+
+def explain(error: BaseException, place: Place) -> Report:
+    """What `error`, raised while `place.stage` was done, means for the person who deployed this model."""
+    lines = traceback_lines(error)
+    if isinstance(error, LoadError):
+        return Report(error.kind, str(error), error.mend, [])
+    for case in (_memory, _exit, _syntax, _pickle, _import, _missing_file):
+        found = case(error, place)
+        if found is not None:
+            return Report(found[0], found[1], found[2], lines)
+    where = _user_line(error, place)
+    name = "model_fn" if place.stage == "running model_fn" else place.stage
+    message = (
+        f"model_fn raised {_named(error)}{where}."
+        if name == "model_fn"
+        else f"{_named(error)} was raised while {place.stage}{where}."
+    )
+    return Report("model-fn-error", message, "mend that line; the endpoint's log has the whole traceback", lines)
+
+
+def _memory(error: BaseException, place: Place) -> tuple[str, str, str] | None:
+    if not isinstance(error, MemoryError):
+        return None
+    limit = memory_limit()
+    bound = f"; the limit is {_mib(limit)}" if limit else ""
+    detail = f" ({error})" if str(error) else ""
+    return (
+        "out-of-memory",
+        f"Out of memory while {place.stage}{detail}: the process had reached {_mib(_peak())}{bound}.",
+        "choose an instance type with more memory, fewer workers (SAGEMAKER_MODEL_SERVER_WORKERS), or a smaller model",
+    )
+
+
+def _exit(error: BaseException, place: Place) -> tuple[str, str, str] | None:
+    if not isinstance(error, SystemExit):
+        return None
+    return (
+        "exited",
+        f"The script called sys.exit({error.code!r}) while {place.stage}{_user_line(error, place)}.",
+        "raise an exception instead of exiting, or guard the call with `if __name__ == '__main__':`",
+    )
+
+
+def _syntax(error: BaseException, place: Place) -> tuple[str, str, str] | None:
+    if not isinstance(error, SyntaxError):
+        return None
+    text = (error.text or "").strip()
+    file = os.path.basename(error.filename or place.script or "the script")
+    shown = f": {text!r}" if text else ""
+    return (
+        "syntax-error",
+        f"{file}, line {error.lineno}, has a syntax error ({error.msg}){shown}.",
+        f"mend that line; Python {sys.version_info[0]}.{sys.version_info[1]} reads it",
+    )
+
+
+def _pickle(error: BaseException, place: Place) -> tuple[str, str, str] | None:
+    kinds = (AttributeError, ImportError, ValueError, KeyError, TypeError, EOFError, IndexError)
+    if not (isinstance(error, kinds) or type(error).__name__ == "UnpicklingError") or not _unpickling(error):
+        return None
+    main = re.search(r"attribute '(\w+)' on <module '__main__'", str(error))
+    if main:
+        return (
+            "pickle-version",
+            f"The pickled model needs the class or function {main.group(1)}, which was defined in the script that saved it "
+            f"(__main__) and is not known here ({_named(error)}).",
+            "define it in a module of its own, import it from there when training, and put that module into code/",
+        )
+    if isinstance(error, ModuleNotFoundError) and not _known(error.name or ""):
+        return None  # a package that is simply not installed
+    file, writer = _writer(place)
+    installed = _installed("scikit-learn", "sklearn")
+    wrote = f" {file} was written by scikit-learn {writer};" if writer else ""
+    here = f" installed is scikit-learn {installed}." if installed else f" Python is {sys.version.split()[0]}."
+    versions = wrote + here if wrote else here.replace(" installed is", " Installed is", 1)
+    wanted = f"scikit-learn {writer}" if writer else "the version that wrote it"
+    return (
+        "pickle-version",
+        f"The pickled model does not fit the installed versions ({_named(error)}).{versions}",
+        f"deploy with the image (framework_version) of {wanted}, or train and save the model again with the installed version",
+    )
+
+
+def _import(error: BaseException, place: Place) -> tuple[str, str, str] | None:
+    if not isinstance(error, ImportError):
+        return None
+    name = error.name or ""
+    top = name.partition(".")[0]
+    where = _user_line(error, place)
+    if isinstance(error, ModuleNotFoundError) and name:
+        package = _DISTRIBUTIONS.get(top, top)
+        near = _near_modules(top, place)
+        mend = f"add {package} to code/requirements.txt"
+        if near:
+            mend += f", or import {near} if that was meant (it is in code/)"
+        elif _required(package, place):
+            mend = f"code/requirements.txt names {package}, but it gives no module {top!r}: look for the package that does"
+        return "import-error", f"No module named {name!r}{where}.", mend
+    missing = f"{error}".rstrip(".")
+    return (
+        "import-error",
+        f"An import failed{where}: {missing}.",
+        f"check that name, or pin a version of {top or 'the package'} that has it in code/requirements.txt",
+    )
+
+
+def _missing_file(error: BaseException, place: Place) -> tuple[str, str, str] | None:
+    if not isinstance(error, FileNotFoundError) or error.filename is None:
+        return None
+    present = _listing(place.model_dir)
+    return (
+        "no-model",
+        f"{place.stage[0].upper()}{place.stage[1:]} did not find {os.fspath(error.filename)!s}{_user_line(error, place)}. "
+        f"The model archive holds {present}.",
+        "put the file into model.tar.gz under that name (at its top, not in a folder), or open the name that is there",
+    )
+
+
+def exited(status: int, stage: str, oom_kills: int) -> Report:
+    """The process ended while it loaded, without a word. `status` as of waitpid; `oom_kills` counted meanwhile."""
+    code = os.WEXITSTATUS(status) if os.WIFEXITED(status) else None
+    if code is not None:
+        message = f"The model's process exited with status {code} while {stage}."
+        mend = "remove the call that ends the process (os._exit, sys.exit, quit); the endpoint's log has its last lines"
+        return Report("exited", message, mend, [])
+    number = os.WTERMSIG(status)
+    try:
+        name = signal.Signals(number).name
+    except ValueError:
+        name = f"signal {number}"
+    if number == signal.SIGKILL and oom_kills > 0:
+        limit = memory_limit()
+        bound = f" of {_mib(limit)}" if limit else ""
+        return Report(
+            "out-of-memory",
+            f"The kernel killed the model's process while {stage}: it needed more than the memory limit{bound}.",
+            "choose an instance type with more memory, fewer workers (SAGEMAKER_MODEL_SERVER_WORKERS), or a smaller model",
+            [],
+        )
+    hint = " (often the kernel's answer to too little memory)" if number == signal.SIGKILL else ""
+    if number == signal.SIGSEGV:
+        hint = " (a crash inside a native library)"
+    return Report(
+        "exited",
+        f"The model's process was ended by {name}{hint} while {stage}.",
+        "look at the endpoint's log for its last lines; check the memory it needs and the versions of native packages",
+        [],
+    )
+
+
+def write(report: Report, folder: str) -> None:
+    """`failure.json` in `folder`, whole or not at all."""
+    path = os.path.join(folder, "failure.json")
+    part = f"{path}.{os.getpid()}"
+    content = {
+        "kind": report.kind,
+        "message": report.message[:MAX_MESSAGE],
+        "mend": report.mend,
+        "traceback": report.lines[-TAIL:],
+    }
+    with open(part, "w", encoding="utf-8") as file:
+        json.dump(content, file)
+    os.replace(part, path)
+
+
+def tell(report: Report) -> None:
+    """Traceback, cause and mend into the container's log."""
+    lines = [*report.lines, f"[slipway] {report.message}", f"[slipway] mend: {report.mend}"]
+    sys.stderr.write("\n".join(lines) + "\n")
+    sys.stderr.flush()
+
+
+def traceback_lines(error: BaseException) -> list[str]:
+    """The traceback without the frames of this package and of the import machinery."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    report = traceback.TracebackException.from_exception(error)
+    part: traceback.TracebackException | None = report
+    while part is not None:
+        kept = [
+            frame
+            for frame in part.stack
+            if not frame.filename.startswith((here, "<frozen importlib")) or frame.filename.startswith(here + "/shims")
+        ]
+        part.stack = traceback.StackSummary.from_list(kept)
+        part = part.__cause__ or part.__context__
+    return "".join(report.format()).rstrip("\n").split("\n")
+
+
+def memory_limit() -> int:
+    """Bytes this process may use: the smaller of its address-space limit and its cgroup's; 0 when there is neither."""
+    found = []
+    try:
+        import resource  # noqa: PLC0415  absent on some platforms, and only needed for this
+
+        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
+        if soft not in (resource.RLIM_INFINITY, -1):
+            found.append(soft)
+    except (ImportError, OSError):
+        pass
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes", *_cgroup_files("memory.max")):
+        text = _read(path).strip()
+        if text.isdigit() and int(text) < 1 << 60:
+            found.append(int(text))
+    return min(found, default=0)
+
+
+def oom_kills() -> int:
+    """How often the kernel killed a process of our cgroup for its memory; 0 where that cannot be seen."""
+    for path in (*_cgroup_files("memory.events"), "/sys/fs/cgroup/memory.events"):
+        found = re.search(r"^oom_kill (\d+)$", _read(path), re.MULTILINE)
+        if found:
+            return int(found.group(1))
+    return 0
+
+
+def _cgroup_files(name: str) -> list[str]:
+    for line in _read("/proc/self/cgroup").splitlines():
+        hierarchy, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if hierarchy == "0" and not controllers:
+            return [f"/sys/fs/cgroup{path}/{name}"]
+    return []
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(65536)
+    except OSError:
+        return ""
+
+
+def _peak() -> int:
+    found = re.search(r"VmPeak:\s+(\d+) kB", _read("/proc/self/status"))
+    return int(found.group(1)) * 1024 if found else 0
+
+
+def _mib(size: int) -> str:
+    return f"{size / (1 << 20):,.0f} MiB"
+
+
+def _named(error: BaseException) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text[:500]}" if text else type(error).__name__
+
+
+def _user_line(error: BaseException, place: Place) -> str:
+    """` (inference.py, line 7: model = load())` for the last line of the user's own code."""
+    roots = tuple(os.path.realpath(path) + os.sep for path in [*place.code_dirs(), place.model_dir])
+    found = ""
+    for frame in traceback.extract_tb(error.__traceback__):
+        if os.path.realpath(frame.filename).startswith(roots):
+            line = f": {frame.line}" if frame.line else ""
+            found = f" ({os.path.basename(frame.filename)}, line {frame.lineno}{line})"
+    return found
+
+
+def _unpickling(error: BaseException) -> bool:
+    """Whether the error came out of an unpickler. The C one leaves no frame: then the calling line tells."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if any(os.path.basename(frame.filename) in _UNPICKLERS for frame in frames):
+        return True
+    return bool(frames) and re.search(r"\b(pickle|joblib|cloudpickle|dill)\.loads?\(", frames[-1].line or "") is not None
+
+
+def _known(module: str) -> bool:
+    """Whether the package that holds a module is installed, so that only the module inside it is missing."""
+    top = module.partition(".")[0]
+    if top in sys.modules:
+        return True
+    try:
+        return bool(top) and find_spec(top) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _writer(place: Place) -> tuple[str, str]:
+    """A pickle file of the archive and the scikit-learn version that wrote it, as far as its bytes tell."""
+    for folder, _, names in os.walk(place.model_dir):
+        for name in sorted(names):
+            if name.endswith(_PICKLE_FILES):
+                found = _WRITER.search(_head_of(os.path.join(folder, name)))
+                if found:
+                    return name, found.group(1).decode()
+    return "", ""
+
+
+def _head_of(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_SCANNED)
+    except OSError:
+        return b""
+    if data[:1] != b"\x78":
+        return data
+    try:  # joblib's compress=… is zlib
+        return zlib.decompressobj().decompress(data, _SCANNED)
+    except zlib.error:
+        return data
+
+
+def _installed(distribution: str, module: str) -> str:
+    loaded: Any = sys.modules.get(module)
+    if loaded is not None and hasattr(loaded, "__version__"):
+        return str(loaded.__version__)
+    try:
+        return metadata.version(distribution)
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _near_modules(name: str, place: Place) -> str:
+    present = {
+        entry[:-3] if entry.endswith(".py") else entry
+        for folder in place.code_dirs()
+        for entry in os.listdir(folder)
+        if entry.endswith(".py") or os.path.isdir(os.path.join(folder, entry))
+    }
+    by_lower = {entry.lower(): entry for entry in present}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.8)
+    return by_lower[near[0]] if near else ""
+
+
+def _required(package: str, place: Place) -> bool:
+    pattern = re.compile(rf"^\s*{re.escape(package)}\b", re.IGNORECASE | re.MULTILINE)
+    return any(pattern.search(_read(os.path.join(folder, "requirements.txt"))) for folder in place.code_dirs())
+
+
+def _listing(folder: str) -> str:
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return "nothing"
+    shown = ", ".join(name + "/" * os.path.isdir(os.path.join(folder, name)) for name in names[:12])
+    return (shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")) or "nothing"

@@ -1,0 +1,25 @@
+"""The table of flavours: one for each framework whose image we stand in for (containers.md 3.14).
+
+A flavour is a module with `load(place) -> Service`; it imports its framework, so only the chosen one is imported.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+from ..contract import LoadError, Place
+
+if TYPE_CHECKING:
+    from ..service import Service
+
+NAMES = ("sklearn", "xgboost")
+
+
+def load(name: str, place: Place) -> Service:
+    """A loaded model, ready to answer. Raises LoadError, and whatever user code or a framework raises."""
+    if name not in NAMES:
+        raise LoadError("internal", f"there is no flavour {name!r}", f"the flavours are {', '.join(NAMES)}")
+    module = importlib.import_module(f"{__name__}.{name}")
+    service: Service = module.load(place)
+    return service

@@ -1,0 +1,201 @@
+"""XGBoost's algorithm mode: no script; the files of the archive are the model (containers.md 3.7)."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import sys
+from typing import Any, NamedTuple
+
+from .. import codecs
+from ..contract import LoadError, Place
+from ..service import Answer, Call, Service, failure
+from . import xgboost_matrix
+
+LIBSVM = "text/libsvm"
+MAX_BODY = 6 * 1024 * 1024
+MOST_BODY = 20 * 1024 * 1024
+_CSV_TYPES = ("csv", codecs.CSV)
+_LIBSVM_TYPES = ("libsvm", LIBSVM, "text/x-libsvm")
+_RECORDIO = "application/x-recordio-protobuf"
+_VOTES = ("multi:softmax", "binary:hinge")
+
+
+class _Model(NamedTuple):
+    booster: Any
+    pickled: bool
+
+
+class _Refused(Exception):
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def load(place: Place) -> Service:
+    """Raises LoadError."""
+    if place.environment.get("SAGEMAKER_INFERENCE_OUTPUT"):
+        raise LoadError(
+            "model-fn-error",
+            "SAGEMAKER_INFERENCE_OUTPUT is set, and slipway does not select inference outputs yet.",
+            "remove the variable: the answer then holds the prediction alone",
+        )
+    entries = os.listdir(place.model_dir) if os.path.isdir(place.model_dir) else []
+    names = []
+    for name in entries:
+        if name.startswith("."):
+            sys.stderr.write(f"[slipway] {name} begins with a dot and is not loaded\n")
+        elif os.path.isfile(os.path.join(place.model_dir, name)):
+            names.append(name)
+    if not names:
+        raise LoadError(
+            "no-model",
+            "There is no model file at the top of the model archive"
+            + (f"; it holds {', '.join(sorted(entries)[:10])}." if entries else "; it is empty."),
+            "save the model with Booster.save_model and put that file at the top of model.tar.gz, "
+            "or set SAGEMAKER_PROGRAM to a script with a model_fn",
+        )
+    ensemble = place.environment.get("SAGEMAKER_INFERENCE_ENSEMBLE", "true").lower() == "true"
+    return AlgorithmService(place, [_load_file(place, name) for name in (names if ensemble else names[:1])])
+
+
+def _load_file(place: Place, name: str) -> _Model:
+    place.stage = f"loading {name}"
+    path = os.path.join(place.model_dir, name)
+    try:
+        with open(path, "rb") as file:
+            loaded = pickle.load(file)  # noqa: S301  the user's own model, in the user's sandbox
+        return _Model(loaded.get_booster() if hasattr(loaded, "get_booster") else loaded, True)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  not a pickle of this version: the native format is tried
+        unpickling = error
+    booster = xgboost_matrix.xgboost().Booster()
+    try:
+        booster.load_model(path)
+    except Exception as error:
+        detail = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise LoadError(
+            "pickle-version",
+            f"{name} is no XGBoost model that version {xgboost_matrix.xgboost().__version__} reads: as a pickle "
+            f"({type(unpickling).__name__}: {str(unpickling)[:200]}), nor in XGBoost's own format ({detail[:300]}).",
+            "save it with Booster.save_model('xgboost-model.json'); keep every other file out of the archive's top, since "
+            "each file there is loaded as a model; or choose the framework_version that wrote it",
+        ) from error
+    return _Model(booster, False)
+
+
+class AlgorithmService(Service):
+    default_content_type = LIBSVM
+
+    def __init__(self, place: Place, models: list[_Model]) -> None:
+        super().__init__(place)
+        self.default_accept = place.environment.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "") or codecs.CSV
+        self._models = models
+        self._objectives = [_objective(model.booster) for model in models]
+        self._batch = place.environment.get("SAGEMAKER_BATCH", "").lower() == "true"
+        limit = place.environment.get("MAX_CONTENT_LENGTH", "")
+        self._limit = min(int(limit), MOST_BODY) if limit.isdigit() else MAX_BODY
+
+    def execution_parameters(self) -> Answer | None:
+        values = {"MaxConcurrentTransforms": os.cpu_count() or 1, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 6}
+        return 200, self.heads.of(codecs.JSON), json.dumps(values).encode()
+
+    def invoke(self, call: Call, body: bytes) -> Answer:
+        if not body:
+            return 204, b"", b""
+        try:
+            if len(body) > self._limit:
+                raise _Refused(413, f"The body has {len(body)} bytes; this container takes {self._limit}.")
+            kind = content_kind(call.content_type)
+            matrix = _matrix(body, kind)
+            prediction = self._predict(matrix, kind)
+            content_type, answer = self._encode(prediction, call.accept)
+            return 200, self.heads.of(content_type), answer.encode()
+        except _Refused as error:
+            return error.status, self.heads.of("text/plain; charset=utf-8"), str(error).encode()
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a framework's or a pickled class's
+            return failure(error)
+
+    def _predict(self, matrix: Any, kind: str) -> Any:
+        try:
+            answers = [_predict_one(model, matrix, kind) for model in self._models]
+        except MemoryError:
+            raise
+        except Exception as error:
+            raise _Refused(400, f"Unable to evaluate payload provided: {error}") from error
+        if len(answers) == 1:
+            return answers[0]
+        np = codecs.numpy()
+        if self._objectives[0] in _VOTES:
+            return _vote(np.array(answers))
+        return np.mean(answers, axis=0)
+
+    def _encode(self, prediction: Any, accept: str) -> tuple[str, str]:
+        for item in accept.split(","):
+            kind = codecs.media_type(item)
+            if kind in ("", codecs.ANY):
+                kind = codecs.media_type(self.default_accept)
+            if kind in _CSV_TYPES:
+                if self._batch:
+                    return "text/csv; charset=utf-8", "\n".join(map(str, prediction.tolist())) + "\n"
+                return "text/csv; charset=utf-8", codecs.to_csv(prediction)
+            if kind in ("json", codecs.JSON):
+                return codecs.JSON, json.dumps({"predictions": [{"score": score} for score in prediction.tolist()]})
+        raise _Refused(406, f"Accept type {accept} is not supported. Please use text/csv or application/json.")
+
+
+def content_kind(content_type: str) -> str:
+    """`csv` or `libsvm`. Raises _Refused 415."""
+    kind = codecs.media_type(content_type)
+    if kind in _LIBSVM_TYPES:
+        return "libsvm"
+    if kind in _CSV_TYPES:
+        for part in content_type.split(";")[1:]:
+            name, _, value = part.partition("=")
+            if name.strip().lower() == "label_size" and value.strip() != "1":
+                raise _Refused(415, f"{content_type}: the parameter label_size must be 1.")
+        return "csv"
+    if kind == _RECORDIO:
+        raise _Refused(415, f"{_RECORDIO} is not supported by slipway yet: send text/csv or text/libsvm.")
+    raise _Refused(415, f"Content type {content_type} is not supported. Please use text/csv or text/libsvm.")
+
+
+def _matrix(body: bytes, kind: str) -> Any:
+    """Raises _Refused 415 for a body that is not of its kind."""
+    try:
+        text = body.decode("utf-8-sig").strip()
+        return xgboost_matrix.from_csv(text) if kind == "csv" else xgboost_matrix.from_libsvm(text)
+    except MemoryError:
+        raise
+    except Exception as error:
+        raise _Refused(415, f"The body cannot be read as {kind}: {error}") from error
+
+
+def _predict_one(model: _Model, matrix: Any, kind: str) -> Any:
+    if model.pickled and kind == "csv":
+        trained = model.booster.num_features()
+        if matrix.num_col() != trained:
+            raise ValueError(
+                f"Feature size of csv inference data {matrix.num_col()} is not consistent with feature size of "
+                f"trained model {trained}."
+            )
+    best = model.booster.attr("best_iteration")
+    rounds = (0, int(best) + 1) if best is not None else (0, 0)
+    return model.booster.predict(matrix, iteration_range=rounds, validate_features=False)
+
+
+def _objective(booster: Any) -> str:
+    try:
+        return str(json.loads(booster.save_config())["learner"]["objective"]["name"])
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ""
+
+
+def _vote(answers: Any) -> Any:
+    """The most frequent label of each row; of equals, the smallest."""
+    np = codecs.numpy()
+    labels = np.unique(answers)
+    counts = np.array([(answers == label).sum(axis=0) for label in labels])
+    return labels[counts.argmax(axis=0)]

@@ -1,0 +1,41 @@
+"""What a forked child does: load the model, or say why that failed; serve it."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from typing import TYPE_CHECKING, Callable
+
+from . import failures, flavours
+from .contract import Place
+from .service import Service
+from .worker import Limits, Worker
+
+if TYPE_CHECKING:
+    from .parent import Config
+
+
+def load(config: Config, place: Place) -> Service | None:
+    """The loaded model; None after a failure, which is then in the log and in failure.json."""
+    sys.path.append(os.path.join(os.path.dirname(__file__), "shims"))  # last: the real packages win
+    try:
+        return flavours.load(config.flavour, place)
+    except BaseException as error:  # noqa: BLE001  whatever stops a model from loading is explained, never passed on
+        report = failures.explain(error, place)
+        failures.tell(report)
+        failures.write(report, config.run_dir)
+        return None
+
+
+def serve(
+    config: Config,
+    service: Service,
+    listener: socket.socket,
+    cells: memoryview[float],
+    base: int,
+    ready: Callable[[], None],
+) -> None:
+    """Until SIGTERM."""
+    limits = Limits(config.invoke_seconds, config.request_bytes, config.response_bytes)
+    Worker(listener, service, cells, base, limits).run(ready)

@@ -1,0 +1,1 @@
+"""Names of AWS's `sagemaker_containers` (family B)."""

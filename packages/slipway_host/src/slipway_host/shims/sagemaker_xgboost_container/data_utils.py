@@ -1,0 +1,13 @@
+"""Content types of the XGBoost container."""
+
+from __future__ import annotations
+
+from slipway_host.flavours import xgboost_algorithm
+
+CSV = "csv"
+LIBSVM = "libsvm"
+
+
+def get_content_type(content_type_cfg_val: str | None) -> str:
+    """`csv` or `libsvm`; nothing is libsvm. Raises an error that names a type it does not know."""
+    return xgboost_algorithm.content_kind(content_type_cfg_val or xgboost_algorithm.LIBSVM)

@@ -1,0 +1,31 @@
+"""Bodies to matrices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slipway_host import codecs
+from slipway_host.flavours import xgboost, xgboost_matrix
+
+
+def csv_to_dmatrix(input: str | bytes, dtype: Any = None) -> Any:
+    text = codecs.text(input)
+    return xgboost_matrix.from_csv(text, xgboost.delimiter(text))
+
+
+def libsvm_to_dmatrix(string_like: str | bytes) -> Any:
+    return xgboost_matrix.from_libsvm(codecs.text(string_like))
+
+
+def recordio_protobuf_to_dmatrix(_string_like: bytes) -> Any:
+    raise codecs.UnsupportedFormat("application/x-recordio-protobuf")
+
+
+def decode(obj: str | bytes, content_type: str) -> Any:
+    """Raises UnsupportedFormatError."""
+    kind = codecs.media_type(content_type)
+    if kind == codecs.CSV:
+        return csv_to_dmatrix(obj)
+    if kind in ("text/libsvm", "text/x-libsvm"):
+        return libsvm_to_dmatrix(obj)
+    raise codecs.UnsupportedFormat(content_type)

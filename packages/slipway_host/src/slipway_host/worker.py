@@ -1,0 +1,370 @@
+"""A worker: one process, one thread, one request at a time, over frames and HTTP/1.1 on one unix socket.
+
+It blocks in `poll`, in user code and in sending, never in receiving: a slow sender holds up nobody. While a request runs its
+deadline stands in the shared slot; the parent kills a worker that outlives it.
+"""
+
+from __future__ import annotations
+
+import select
+import signal
+import socket
+import struct
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any, Callable
+
+from . import frames, http11
+from .service import Answer, Service
+
+POLLIN = 1
+RECEIVE = 256 * 1024
+COALESCE = 0.0001
+"""Answers wait for each other this long at most (seconds), and only while further requests are already here."""
+SEND_SECONDS = 60
+"""A peer that takes no byte of an answer for this long is cut off."""
+MAX_LENGTH = frames.MAX_BODY + 0xFFFF
+_KEPT_CALLS = 256
+
+
+class Limits:
+    """Of one worker: seconds a request may take when it names none, bytes of a request and of an answer."""
+
+    def __init__(self, invoke_seconds: float, request_bytes: int, response_bytes: int) -> None:
+        self.invoke_seconds = invoke_seconds
+        self.request_bytes = request_bytes
+        self.response_bytes = response_bytes
+
+
+class Worker:
+    """Serves `service` on `listener` until SIGTERM."""
+
+    def __init__(self, listener: socket.socket, service: Service, cells: memoryview[float], base: int, limits: Limits) -> None:
+        self.listener = listener
+        self.service = service
+        self.cells = cells
+        self.base = base
+        self.limits = limits
+        self.stopping = False
+        self._handlers: dict[int, Callable[[], None]] = {}
+        self._poller: Any = getattr(select, "epoll", select.poll)()
+        self._wake_receive, self._wake_send = socket.socketpair()
+
+    def run(self, ready: Callable[[], None]) -> None:
+        """Returns after SIGTERM, when the running request has been answered. `ready` is called once requests are taken."""
+        self._wake_send.setblocking(False)
+        signal.signal(signal.SIGTERM, self._stop)
+        self.listener.setblocking(False)
+        self.add(self.listener, self._accept)
+        self.add(self._wake_receive, self._woken)
+        ready()
+        handlers = self._handlers
+        poll = self._poller.poll
+        while not self.stopping:
+            for descriptor, _event in poll():
+                handler = handlers.get(descriptor)
+                if handler is not None:
+                    handler()
+        for descriptor, _event in poll(0):  # what is here already is told to go elsewhere
+            if descriptor != self.listener.fileno() and descriptor in handlers:
+                handlers[descriptor]()
+
+    def add(self, sock: socket.socket, handler: Callable[[], None]) -> None:
+        self._handlers[sock.fileno()] = handler
+        self._poller.register(sock.fileno(), POLLIN)
+
+    def replace(self, sock: socket.socket, handler: Callable[[], None]) -> None:
+        self._handlers[sock.fileno()] = handler
+
+    def remove(self, sock: socket.socket) -> None:
+        descriptor = sock.fileno()
+        if descriptor >= 0 and self._handlers.pop(descriptor, None) is not None:
+            self._poller.unregister(descriptor)
+        sock.close()
+
+    def begin(self, timeout_ms: int, now: float) -> None:
+        """A request starts: its deadline is published."""
+        self.cells[self.base] = now + (timeout_ms * 0.001 or self.limits.invoke_seconds) + frames.GRACE
+
+    def end(self) -> None:
+        self.cells[self.base] = 0.0
+
+    def bounded(self, answer: Answer) -> Answer:
+        """The answer, or an error instead of one that is too large."""
+        body = answer[2]
+        if type(body) is bytes and len(body) > self.limits.response_bytes:
+            message = (
+                f"The model's answer has {len(body)} bytes; at most {self.limits.response_bytes} are allowed. "
+                "Return less, use a response stream, or raise the limit of responses."
+            )
+            return 500, b"", message.encode()
+        return answer
+
+    def _stop(self, _number: int, _frame: Any) -> None:
+        self.stopping = True
+        try:
+            self._wake_send.send(b"s")
+        except BlockingIOError:
+            return  # it is awake already
+
+    def _woken(self) -> None:
+        self._wake_receive.recv(64)
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self.listener.accept()
+        except (BlockingIOError, ConnectionAbortedError):
+            return
+        sock.setblocking(True)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_SECONDS, 0))
+
+        def first() -> None:
+            begin = sock.recv(1, socket.MSG_PEEK)
+            if not begin:
+                self.remove(sock)
+                return
+            connection: Any = FrameConnection(self, sock) if begin == b"\0" else HttpConnection(self, sock)
+            self.replace(sock, connection.readable)
+            connection.readable()
+
+        self.add(sock, _closing(self, sock, first))
+
+
+def _closing(worker: Worker, sock: socket.socket, step: Callable[[], None]) -> Callable[[], None]:
+    """A connection's trouble ends that connection."""
+
+    def run() -> None:
+        try:
+            step()
+        except OSError:
+            worker.remove(sock)
+
+    return run
+
+
+class FrameConnection:
+    """A gateway's connection: many requests in one receive, answered in order."""
+
+    def __init__(self, worker: Worker, sock: socket.socket) -> None:
+        self._worker = worker
+        self._sock = sock
+        self._buffer = bytearray(RECEIVE)
+        self._view = memoryview(self._buffer)
+        self._end = 0
+        self._greeted = False
+        self._calls: dict[bytes, Any] = {}
+
+    def readable(self) -> None:
+        try:
+            count = self._sock.recv_into(self._view[self._end :] if self._end else self._view)
+            if not count or not self._consume(self._end + count):
+                self._worker.remove(self._sock)
+        except OSError:
+            self._worker.end()
+            self._worker.remove(self._sock)
+
+    def _consume(self, end: int) -> bool:
+        """Answer the whole frames in the buffer and keep the rest. False: the peer does not keep to the protocol."""
+        buffer, view, worker, calls = self._buffer, self._view, self._worker, self._calls
+        unpack, size = frames.HEADER.unpack_from, frames.HEADER_SIZE
+        pack, invoke, clock = frames.HEADER.pack, worker.service.invoke, time.monotonic
+        cells, base, out, oldest, offset = worker.cells, worker.base, [], 0.0, 0
+        default_timeout, largest = worker.limits.invoke_seconds + frames.GRACE, worker.limits.response_bytes
+        while end - offset >= size:
+            length, kind, _flags, head_length, _status, timeout, ident = unpack(buffer, offset)
+            if length > MAX_LENGTH or head_length > length:
+                return False
+            start = offset + size
+            if end - start < length:
+                break
+            offset = start + length
+            if kind != frames.REQUEST or not self._greeted:
+                if not self._greet(kind, view[start:offset].tobytes()):
+                    return False
+                continue
+            if worker.stopping:
+                out.append(pack(0, frames.BUSY, 0, 0, 0, 0, ident))
+                continue
+            head = view[start : start + head_length].tobytes()
+            call = calls.get(head) or self._call(head)
+            now = clock()
+            if out and now - oldest > COALESCE:
+                self._sock.sendall(b"".join(out))
+                out = []
+            if not out:
+                oldest = now
+            cells[base] = now + (timeout * 0.001 + frames.GRACE if timeout else default_timeout)
+            status, answer_head, body = invoke(call, view[start + head_length : offset].tobytes())
+            if type(body) is bytes and len(body) <= frames.MAX_BODY and len(body) <= largest:
+                cells[base] = 0.0
+                out.append(pack(len(answer_head) + len(body), frames.RESPONSE, 0, len(answer_head), status, 0, ident))
+                out.append(answer_head)
+                out.append(body)
+                continue
+            if out:
+                self._sock.sendall(b"".join(out))
+                out = []
+            self._send_long(ident, worker.bounded((status, answer_head, body)))
+            cells[base] = 0.0
+        if out:
+            self._sock.sendall(b"".join(out))
+        rest = end - offset
+        if rest and offset:
+            view[:rest] = view[offset:end]
+        self._end = rest
+        return True
+
+    def _greet(self, kind: int, body: bytes) -> bool:
+        version = frames.hello_version(body) if kind == frames.HELLO and not self._greeted else None
+        if version is None:
+            return False
+        self._sock.sendall(frames.hello())
+        self._greeted = version == frames.VERSION
+        return self._greeted
+
+    def _call(self, head: bytes) -> Any:
+        if len(self._calls) >= _KEPT_CALLS:
+            self._calls.clear()  # heads that carry ids of their own: keeping them gains nothing
+        call = self._calls[head] = self._worker.service.prepare(frames.unpack_head(head))
+        return call
+
+    def _send_long(self, ident: int, answer: Answer) -> None:
+        status, head, body = answer
+        if isinstance(body, bytes):
+            last = max(0, (len(body) - 1) // frames.MAX_BODY) * frames.MAX_BODY
+            for at in range(0, last, frames.MAX_BODY):
+                self._part(ident, status, head, body[at : at + frames.MAX_BODY])
+            self._sock.sendall(frames.pack(frames.RESPONSE, ident, status, head=head, body=body[last:]))
+            return
+        broken = 0
+        for piece in guarded(body):
+            if piece is None:
+                broken = frames.BROKEN
+                break
+            for at in range(0, len(piece), frames.MAX_BODY):
+                self._part(ident, status, head, piece[at : at + frames.MAX_BODY])
+        self._sock.sendall(frames.pack(frames.RESPONSE, ident, status, head=head, flags=broken))
+
+    def _part(self, ident: int, status: int, head: bytes, piece: bytes) -> None:
+        self._sock.sendall(frames.pack(frames.PART, ident, status, head=head, body=piece))
+
+
+class HttpConnection:
+    """Anyone's connection: large and streamed bodies of a gateway, and `/execution-parameters`."""
+
+    def __init__(self, worker: Worker, sock: socket.socket) -> None:
+        self._worker = worker
+        self._sock = sock
+        self._parser = http11.Parser(worker.limits.request_bytes)
+
+    def readable(self) -> None:
+        try:
+            room = self._parser.room()
+            if room is not None:
+                count = self._sock.recv_into(room)
+                room.release()
+                self._parser.filled(count)
+            else:
+                data = self._sock.recv(RECEIVE)
+                count = len(data)
+                self._parser.feed(data)
+            if not count or not self._serve():
+                self._worker.remove(self._sock)
+        except OSError:
+            self._worker.remove(self._sock)
+
+    def _serve(self) -> bool:
+        """Answer the whole requests that are here. False: close."""
+        while True:
+            try:
+                request = self._parser.next()
+            except http11.BadRequest as error:
+                self._send((error.status, b"", str(error).encode()), None)
+                return False
+            if request is None:
+                if self._parser.wants_continue:
+                    self._parser.wants_continue = False
+                    self._sock.sendall(http11.CONTINUE)
+                return True
+            if self._worker.stopping:
+                self._send((503, b"", b"the worker is stopping"), None)
+                return False
+            if not self._answer(request):
+                return False
+
+    def _answer(self, request: http11.Request) -> bool:
+        worker = self._worker
+        worker.begin(_timeout(request), time.monotonic())
+        try:
+            return self._send(worker.bounded(self._route(request)), request)
+        finally:
+            worker.end()
+
+    def _route(self, request: http11.Request) -> Answer:
+        methods = {"/invocations": "POST", "/ping": "GET", "/execution-parameters": "GET"}
+        method = methods.get(request.path)
+        if method is None:
+            return 404, b"", b""
+        if request.method != method:
+            return 405, frames.pack_head([(b"Allow", method.encode())]), b""
+        service = self._worker.service
+        if request.path == "/invocations":
+            body, request.body = request.body, b""  # one reference fewer: user code may drop a large body early
+            return service.invoke(service.prepare(request.headers), body)
+        if request.path == "/ping":
+            return 200, b"", b""
+        return service.execution_parameters() or (404, b"", b"")
+
+    def _send(self, answer: Answer, request: http11.Request | None) -> bool:
+        """Send an answer; True when the connection can be used further."""
+        status, head, body = answer
+        pairs = frames.unpack_head(head)
+        keep = request is not None and request.keep_alive
+        if isinstance(body, bytes):
+            start = http11.head(status, pairs, len(body), keep)
+            if len(body) <= RECEIVE:
+                self._sock.sendall(start + (body if status != 204 else b""))
+            else:
+                self._sock.sendall(start)
+                self._sock.sendall(body)
+            return keep
+        chunked = request is not None and request.minor == 1
+        self._sock.sendall(
+            http11.head(status, pairs, None, keep)
+            if chunked
+            else http11.head(status, pairs, 0, False).replace(b"Content-Length: 0\r\n", b"")
+        )
+        for piece in guarded(body):
+            if piece is None:
+                return False  # no last chunk: the peer sees that the answer is not whole
+            if piece:
+                self._sock.sendall(http11.chunk(piece) if chunked else piece)
+        if chunked:
+            self._sock.sendall(http11.LAST_CHUNK)
+        return keep and chunked
+
+
+def _timeout(request: http11.Request) -> int:
+    value = request.header(frames.TIMEOUT_HEADER.lower().encode()) or b""
+    return int(value) if value.isdigit() and len(value) < 10 else 0
+
+
+def guarded(body: Iterator[bytes]) -> Iterator[bytes | None]:
+    """The pieces of a stream, and None if its handler raises. Closes the handler's iterator when the peer is gone."""
+    try:
+        while True:
+            try:
+                piece = next(body)
+            except StopIteration:
+                return
+            except (Exception, SystemExit):  # noqa: BLE001  user code
+                sys.excepthook(*sys.exc_info())
+                sys.stderr.flush()
+                yield None
+                return
+            yield piece
+    finally:
+        close = getattr(body, "close", None)
+        if close is not None:
+            close()
