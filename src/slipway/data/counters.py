@@ -58,6 +58,14 @@ class VariantCounters:
     overhead: Histogram = field(default_factory=Histogram)
     """The rest of the time between the request's head and the answer."""
 
+    def model_answered(self, status: int) -> None:
+        """The model answered outside 2xx."""
+        self.model_errors += 1
+        if 400 <= status < 500:
+            self.errors_4xx += 1
+        elif status >= 500:
+            self.errors_5xx += 1
+
 
 def counters_snapshot(counters: VariantCounters) -> dict[str, object]:
     """As plain values, for the metrics feed. Histogram buckets are sparse: `{bucket: count}`."""

@@ -1,8 +1,9 @@
-"""The client of one worker's frames: requests out, one write per turn of the loop; answers matched by id. No task, no future."""
+"""The client of one worker's frames: one write per turn of the loop, answers matched by id; no task, no future per request."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,8 @@ from slipway_host import frames
 
 if TYPE_CHECKING:
     from slipway.data.lanes import WorkerLane
+
+logger = logging.getLogger(__name__)
 
 _unpack = frames.HEADER.unpack_from
 _pack = frames.HEADER.pack
@@ -22,7 +25,7 @@ _MAX_FRAME = frames.MAX_BODY + 65536
 _PROVEN_FAST = 0.001
 _FAST = 0.010
 _DEEP, _PREFETCH, _SINGLE = 16, 2, 1
-_UNKNOWN = 0.005
+UNKNOWN = 0.005
 """Service time assumed of a worker that has not answered yet."""
 
 
@@ -50,7 +53,7 @@ class FramesLink(asyncio.Protocol):
         self._outgoing: list[bytes] = []
         self._ident = 0
         self._mark = 0.0
-        self._service = _UNKNOWN
+        self._service = UNKNOWN
         self._parts: dict[int, list[bytes]] = {}
         self.pending: dict[int, Call] = {}
         """By id, oldest first: the first one is what the worker does now."""
@@ -114,7 +117,10 @@ class FramesLink(asyncio.Protocol):
                 if not call.done:
                     call.done = True
                     call.bucket.discard(call)
-                    self._answer(call, status, head, body, flags, now)
+                    try:
+                        self._answer(call, status, head, body, flags, now)
+                    except Exception:
+                        logger.exception("answer-failed", extra={"worker": self._lane.address})
             elif kind == _PART:
                 self._part(ident, body)
             elif kind == _BUSY:

@@ -7,6 +7,8 @@ over pooled HTTP/1.1 with the same accounting of slots.
 from __future__ import annotations
 
 import asyncio
+import functools
+import logging
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -18,6 +20,8 @@ from slipway_host.frames import TIMEOUT_HEADER, pack_head, unpack_head
 if TYPE_CHECKING:
     from slipway.data.lanes import Lane
     from slipway.data.slots import VariantSlots
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT = "timeout"
 """The model did not answer in time."""
@@ -42,7 +46,7 @@ class Call:
 
     __slots__ = ("body", "bucket", "done", "head", "place", "retried", "sent", "slots", "task", "timeout_ms")
 
-    whole = True
+    framed = True
     """It may travel as a frame; else it is always carried over HTTP."""
 
     def __init__(self, head: bytes, body: bytes) -> None:
@@ -66,12 +70,22 @@ class Call:
         raise NotImplementedError
 
     def failed(self, why: str) -> None:
-        """No answer; `why` is one of this module's constants."""
+        """No answer; `why` is one of this module's constants. After GONE the call may be submitted again."""
         raise NotImplementedError
 
     def carry(self, lane: Lane) -> None:
         """Go over HTTP."""
-        self.task = asyncio.get_running_loop().create_task(_carry(lane, self))
+        self.task = task = asyncio.get_running_loop().create_task(_carry(lane, self))
+        task.add_done_callback(functools.partial(self._carried, lane))
+
+    def _carried(self, lane: Lane, task: asyncio.Task[None]) -> None:
+        """The exchange has ended, or was cut (perhaps before it began)."""
+        if self.task is task:
+            self.task = None
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("invocation-broke", exc_info=error, extra={"lane": lane.address})
+            _fail(self, DIED)
+        lane.finished(self, not task.cancelled())
 
     def settle(self) -> bool:
         """Mark as done; False if it was already."""
@@ -102,26 +116,18 @@ class Call:
 
 async def _carry(lane: Lane, call: Call) -> None:
     """The whole answer over HTTP, bounded by the response limit."""
-    clean = False
     try:
         response = await post(lane, call)
         data = await response.read(lane.limits.response_bytes)
-        clean = True
         if call.settle():
             kept = [pair for pair in response.headers if pair[0] not in _HOP]
             call.replied(response.status, pack_head(kept), data, perf_counter())
     except ConnectFailed:
-        clean = True
         _again(call)
     except BodyTooLarge:
-        clean = True
         _fail(call, TOO_LARGE)
     except (NoAnswer, ClientGone, BadHeader):
-        clean = True
         _fail(call, DIED)
-    finally:
-        call.task = None
-        lane.finished(call, clean)
 
 
 async def post(lane: Lane, call: Call) -> ClientResponse:
@@ -153,7 +159,7 @@ class Ticket(Call):
 
     __slots__ = ("lane",)
 
-    whole = False
+    framed = False
 
     def __init__(self, head: bytes, body: bytes) -> None:
         super().__init__(head, body)
@@ -174,8 +180,10 @@ class Ticket(Call):
     def release(self, *, clean: bool) -> None:
         """Give the place back; `clean`: the answer was read to its end (else the worker may still be busy)."""
         lane, self.place = self.place, None
-        self.done = True
-        if lane is not None:
+        if lane is None:
+            self.cancel()
+        else:
+            self.done = True
             lane.finished(self, clean)
 
 

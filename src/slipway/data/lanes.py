@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from dataclasses import dataclass
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from slipway.core.routing import Replica
-from slipway.data.frames_link import FramesLink, settle_lost
+from slipway.data.frames_link import UNKNOWN, FramesLink, depth_for, settle_lost
 from slipway.data.invoke import Call
 from slipway.http.client import Pool, PoolLimits
 from slipway_host import frames
@@ -90,7 +91,7 @@ class ForeignLane(Lane):
         self.owner.lane_ready(self)
 
     def take(self, call: Call) -> None:
-        call.sent = asyncio.get_running_loop().time()
+        call.sent = perf_counter()
         call.carry(self)
 
 
@@ -111,9 +112,10 @@ class WorkerLane(Lane):
         self.speaks_frames = False
 
     def take(self, call: Call) -> None:
-        if call.whole and self.speaks_frames and len(call.body) <= frames.MAX_BODY and self._link is not None:
+        if call.framed and self.speaks_frames and len(call.body) <= frames.MAX_BODY and self._link is not None:
             self._link.send(call)
         else:
+            call.sent = perf_counter()
             call.carry(self)
 
     # ---- connection
@@ -152,6 +154,7 @@ class WorkerLane(Lane):
         self.speaks_frames = version == frames.VERSION
         if not self.speaks_frames:
             logger.warning("frames-version-differs", extra={"replica": self.replica, "version": version})
+        self.depth = depth_for(UNKNOWN)
         self.ready = True
         self.owner.lane_ready(self)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from time import perf_counter
 
 from slipway.core.routing import Endpoint, Key, Replica, RouteTable, Variant
-from slipway.data.counters import VariantCounters
+from slipway.data.counters import VariantCounters, counters_snapshot
 from slipway.data.invoke import GONE, NO_CAPACITY, OVERLOADED, Call
 from slipway.data.lanes import DataLimits, ForeignLane, Lane, WorkerLane
 from slipway.data.wheel import Wheel
@@ -20,14 +20,29 @@ from slipway.data.wheel import Wheel
 class VariantSlots:
     """The lanes of one variant, and the calls that wait for one."""
 
-    __slots__ = ("_all", "_turn", "_waiting", "counters", "lanes", "limits", "owner", "timeout_ms", "variant")
+    __slots__ = (
+        "_all",
+        "_turn",
+        "_waiting",
+        "counters",
+        "lanes",
+        "limits",
+        "name",
+        "owner",
+        "retired",
+        "timeout_ms",
+        "variant",
+    )
 
     def __init__(self, owner: Slots, variant: Variant, limits: DataLimits) -> None:
         self.owner = owner
         self.variant = variant
+        self.name = variant.name.encode("latin-1")
         self.limits = limits
         self.timeout_ms = int(limits.invoke_seconds * 1000)
         self.counters = VariantCounters()
+        self.retired = False
+        """No longer in the table."""
         self.lanes: list[Lane] = []
         """Ready, and not draining."""
         self._all: dict[tuple[str, str], Lane] = {}
@@ -43,10 +58,17 @@ class VariantSlots:
     def in_flight(self) -> int:
         return sum(lane.busy for lane in self._all.values())
 
+    def snapshot(self) -> dict[str, object]:
+        """Counters and present load, as plain values."""
+        return {**counters_snapshot(self.counters), "in_flight": self.in_flight, "waiting": self.waiting}
+
     # ---- calls
 
     def submit(self, call: Call) -> None:
         """Hand to the least loaded lane, or wait. Ends in `call.replied` or `call.failed`, perhaps before this returns."""
+        if self.retired:
+            call.failed(GONE)
+            return
         call.slots = self
         call.timeout_ms = self.timeout_ms
         lane = self._choose()
@@ -59,10 +81,8 @@ class VariantSlots:
             call.done = True
             call.failed(OVERLOADED)
         else:
-            wheel = self.owner.wheel if self.lanes else self.owner.capacity_wheel
-            call.bucket = wheel.current
-            call.bucket.add(call)
             self._waiting[call] = perf_counter()
+            self._patience(call)
 
     def put_back(self, call: Call) -> None:
         """It could not be served where it was sent: first in line for another lane."""
@@ -70,9 +90,21 @@ class VariantSlots:
         if lane is not None:
             lane.busy += 1
             lane.take(call)
+        elif self.retired:
+            call.bucket.discard(call)
+            call.failed(GONE)
         else:
             self._waiting[call] = perf_counter()
             self._waiting.move_to_end(call, last=False)
+            if not self.lanes:
+                self._patience(call)
+
+    def _patience(self, call: Call) -> None:
+        """How long it may wait: for a worker that is busy as long as an invocation may take, for a first replica less."""
+        call.bucket.discard(call)
+        wheel = self.owner.wheel if self.lanes else self.owner.capacity_wheel
+        call.bucket = wheel.current
+        call.bucket.add(call)
 
     def _choose(self) -> Lane | None:
         lanes = self.lanes
@@ -111,8 +143,7 @@ class VariantSlots:
         if call.done or call not in self._waiting:
             return
         if self.lanes:
-            call.bucket = self.owner.wheel.current
-            call.bucket.add(call)
+            self._patience(call)
         elif call.settle():
             self.forget(call)
             call.failed(NO_CAPACITY)
@@ -146,13 +177,14 @@ class VariantSlots:
 
     def retire(self) -> None:
         """The variant is no longer in the table: lanes drain, who waits chooses again."""
+        self.retired = True
         for key in list(self._all):
             self._remove(key)
         waiting = list(self._waiting)
         self._waiting.clear()
         for call in waiting:
-            if call.settle():
-                call.failed(GONE)
+            call.bucket.discard(call)
+            call.failed(GONE)
 
     def lane_ready(self, lane: Lane) -> None:
         if not lane.draining and lane not in self.lanes:
@@ -162,6 +194,9 @@ class VariantSlots:
     def lane_lost(self, lane: Lane) -> None:
         if lane in self.lanes:
             self.lanes.remove(lane)
+            if not self.lanes:
+                for call in self._waiting:
+                    self._patience(call)
 
     def drained(self, lane: Lane) -> None:
         self.owner.lane_drained(lane)
@@ -239,6 +274,8 @@ class Slots:
         return sorted({lane.replica for lane in self.draining})
 
     def lane_drained(self, lane: Lane) -> None:
+        if lane not in self.draining:
+            return
         self.draining.discard(lane)
         if self._on_drained is not None:
             self._on_drained()

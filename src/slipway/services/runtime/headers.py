@@ -1,0 +1,131 @@
+"""The headers of InvokeEndpoint in both directions: which travel, which steer, which are refused (hosting.md 3.1, 3.2)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from slipway.http.messages import Headers
+from slipway.http.render import clean_value
+from slipway.wire.errors import AwsError
+from slipway_host.frames import unpack_head
+
+_PREFIX = b"x-amzn-sagemaker-"
+CUSTOM_ATTRIBUTES = _PREFIX + b"custom-attributes"
+INFERENCE_ID = _PREFIX + b"inference-id"
+TARGET_VARIANT = _PREFIX + b"target-variant"
+
+_FORWARDED = {
+    b"content-type": b"content-type",
+    b"accept": b"accept",
+    CUSTOM_ATTRIBUTES: b"X-Amzn-SageMaker-Custom-Attributes",
+    INFERENCE_ID: b"X-Amzn-SageMaker-Inference-Id",
+}
+"""What the container sees, by lower-case name; everything else is stripped."""
+_FORWARDED_STREAM = {
+    b"content-type": b"content-type",
+    _PREFIX + b"accept": b"accept",
+    CUSTOM_ATTRIBUTES: b"X-Amzn-SageMaker-Custom-Attributes",
+    INFERENCE_ID: b"X-Amzn-SageMaker-Inference-Id",
+}
+_MEMBERS = {
+    b"content-type": ("contentType", 1024),
+    b"accept": ("accept", 1024),
+    _PREFIX + b"accept": ("accept", 1024),
+    INFERENCE_ID: ("inferenceId", 64),
+}
+"""Name of the member and most characters it may have; CustomAttributes has a setting."""
+
+REFUSED = {
+    _PREFIX + b"target-model": ("TargetModel", "it is not a multi-model endpoint"),
+    _PREFIX + b"target-container-hostname": ("TargetContainerHostname", "its containers are not invoked directly"),
+    _PREFIX + b"inference-component": ("InferenceComponentName", "it hosts no inference components"),
+    _PREFIX + b"session-id": ("SessionId", "its model keeps no sessions"),
+    _PREFIX + b"enable-explanations": ("EnableExplanations", "it has no ExplainerConfig"),
+    _PREFIX + b"prefix-aware-id": ("PrefixAwareId", "it has no prefix-aware routing"),
+}
+"""Parameters that need an endpoint of another kind: the member's name and why this one cannot take it."""
+
+_RETURNED = {
+    b"content-type": b"content-type",
+    CUSTOM_ATTRIBUTES: b"X-Amzn-SageMaker-Custom-Attributes",
+    _PREFIX + b"new-session-id": b"X-Amzn-SageMaker-New-Session-Id",
+    _PREFIX + b"closed-session-id": b"X-Amzn-SageMaker-Closed-Session-Id",
+}
+_VISIBLE = re.compile(rb"[ -~]*")
+_CACHED, _CACHED_BYTES = 512, 256
+
+
+def request_head(headers: Headers, stream: bool, custom_limit: int) -> tuple[bytes, dict[bytes, bytes]]:
+    """The container's head, packed as in frames; and the headers that steer, by lower-case name. Raises AwsError."""
+    forwarded = _FORWARDED_STREAM if stream else _FORWARDED
+    out: list[bytes] = []
+    steering: dict[bytes, bytes] = {}
+    for name, value in headers:
+        known = forwarded.get(name)
+        if known is not None:
+            if len(value) > 64 or known[0] == 88:  # X: a custom attribute or an inference id
+                _check(name, value, custom_limit)
+            out.append(known)
+            out.append(value)
+        elif name.startswith(_PREFIX):
+            steering[name] = value
+    if not out:
+        return b"", steering
+    out.append(b"")
+    return b"\0".join(out), steering
+
+
+def _check(name: bytes, value: bytes, custom_limit: int) -> None:
+    member, most = _MEMBERS.get(name, ("customAttributes", custom_limit))
+    text = value.decode("latin-1")
+    if len(value) > most:
+        raise _violation(text, member, f"Member must have length less than or equal to {most}")
+    if name == INFERENCE_ID and not value:
+        raise _violation(text, member, "Member must have length greater than or equal to 1")
+    if name in (CUSTOM_ATTRIBUTES, INFERENCE_ID) and not _VISIBLE.fullmatch(value):
+        raise _violation(text, member, r"Member must satisfy regular expression pattern: \p{ASCII}*")
+
+
+def _violation(value: str, member: str, constraint: str) -> AwsError:
+    shown = value if len(value) <= 64 else value[:64] + "..."
+    text = f"1 validation error detected: Value '{shown}' at '{member}' failed to satisfy constraint: {constraint}"
+    return AwsError("ValidationError", text, status=400)
+
+
+def refuse_unsupported(steering: Mapping[bytes, bytes], endpoint: str) -> None:
+    """Raises AwsError for a parameter that this kind of endpoint cannot serve."""
+    for name in steering:
+        if name in REFUSED:
+            member, why = REFUSED[name]
+            raise AwsError("ValidationError", f"{member} cannot be used with endpoint {endpoint}: {why}.", status=400)
+
+
+class ReturnedHeaders:
+    """Header lines of the answer from the container's head; equal heads are rendered once."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, bytes] = {}
+
+    def block(self, head: bytes) -> bytes:
+        known = self._known.get(head)
+        return known if known is not None else self._render(head)
+
+    def _render(self, head: bytes) -> bytes:
+        block = b"".join(b"%b: %b\r\n" % pair for pair in returned_pairs(unpack_head(head)))
+        if len(head) <= _CACHED_BYTES:
+            if len(self._known) >= _CACHED:
+                self._known.clear()
+            self._known[head] = block
+        return block
+
+
+def returned_pairs(pairs: Headers, content_type: bytes = b"content-type") -> Headers:
+    """Only what a caller may see; a value that would break the answer's head is left out. `content_type` renames it."""
+    kept = []
+    for name, value in pairs:
+        lower = name.lower()
+        known = _RETURNED.get(lower)
+        if known is not None and clean_value(value):
+            kept.append((content_type if lower == b"content-type" else known, value))
+    return kept

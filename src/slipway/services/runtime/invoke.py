@@ -1,0 +1,280 @@
+"""InvokeEndpoint in the gateway: from a request's head to the model's answer in callbacks, no task and no future on the way.
+
+`Runtime` is the HTTP server's `fast` hook. What is not an invocation it leaves to the handler behind it (control).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Literal
+from urllib.parse import unquote
+
+from slipway.core.routing import choose_variant, endpoint_key
+from slipway.data import invoke
+from slipway.data.slots import EndpointSlots, Slots, VariantSlots
+from slipway.http.exchange import Exchange
+from slipway.services.runtime import answers, headers
+from slipway.services.runtime.callers import Authenticate, Caller, signature_refused
+from slipway.services.runtime.stream import StreamInvocation
+from slipway.wire.claims import SignatureError
+from slipway.wire.errors import AwsError
+
+INVOKE, STREAM, ASYNC = "invocations", "invocations-response-stream", "async-invocations"
+
+_PATH = re.compile(rb"/endpoints/([^/?]+)/(invocations|invocations-response-stream|async-invocations)(?:\?.*)?", re.DOTALL)
+_CACHED, _CACHED_BYTES = 2048, 256
+_HASH_INLINE = 1024 * 1024
+"""Bytes: hashing more than this would hold up the event loop, and goes to a thread."""
+_NO_MODEL = frozenset((invoke.NO_CAPACITY, invoke.OVERLOADED))
+
+Route = tuple[str, str]
+"""Endpoint's name and operation."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuntimeLimits:
+    """The part of settings.Limits that an invocation meets here."""
+
+    body_bytes: int
+    custom_attributes: int = 1024
+
+
+class Runtime:
+    """All invocations of one gateway. `roll` gives chance (0 ≤ roll < 1), `base_url` is our own address for messages."""
+
+    def __init__(
+        self, slots: Slots, limits: RuntimeLimits, authenticate: Authenticate, base_url: str, roll: Callable[[], float]
+    ) -> None:
+        self.slots = slots
+        self.limits = limits
+        self.base_url = base_url
+        self.returned = headers.ReturnedHeaders()
+        self._authenticate = authenticate
+        self._roll = roll
+        self._routes: dict[bytes, Route | Literal[False]] = {}
+        self._id_prefix = str(uuid.uuid4())[:24].encode()
+        self._id = 0
+
+    def __call__(self, exchange: Exchange) -> bool:
+        """The server's fast hook: True when the exchange is an invocation (claimed, or refused already)."""
+        target = exchange.target
+        route = self._routes.get(target)
+        if route is None:
+            route = self._learn(target)
+        if route is False or exchange.method != "POST" or _for_s3(exchange):
+            return False
+        self._id = number = self._id + 1
+        request_id = b"%b%012x" % (self._id_prefix, number & 0xFFFFFFFFFFFF)
+        try:
+            self._admit(exchange, route, request_id)
+        except AwsError as error:
+            exchange.respond_block(*answers.error_answer(error, request_id))
+        return True
+
+    def _learn(self, target: bytes) -> Route | Literal[False]:
+        match = _PATH.fullmatch(target)
+        route: Route | Literal[False] = (unquote(match[1].decode("ascii", "replace")), match[2].decode()) if match else False
+        if len(target) <= _CACHED_BYTES:
+            if len(self._routes) >= _CACHED:
+                self._routes.clear()
+            self._routes[target] = route
+        return route
+
+    def _admit(self, exchange: Exchange, route: Route, request_id: bytes) -> None:
+        """All that the head alone can decide. Raises AwsError."""
+        name, operation = route
+        caller = self._authenticate(exchange.method, exchange.target, exchange.headers)
+        limits = self.limits
+        head, steering = headers.request_head(exchange.headers, operation == STREAM, limits.custom_attributes)
+        endpoint = self.find(caller, name)
+        target = None
+        if steering:
+            headers.refuse_unsupported(steering, name)
+            chosen = steering.get(headers.TARGET_VARIANT)
+            target = None if chosen is None else chosen.decode("latin-1")
+            self.choose(endpoint, target)
+        if operation == ASYNC:
+            raise AwsError(
+                "ValidationError",
+                f"Endpoint {name} of account {caller.account} is not an asynchronous endpoint: its configuration has no "
+                "AsyncInferenceConfig.",
+                status=400,
+            )
+        length = exchange.length
+        if length is not None and length > limits.body_bytes:
+            raise oversize(request_id)
+        kind = StreamInvocation if operation == STREAM else Invocation
+        exchange.claim(kind(self, exchange, caller, endpoint, target, head, request_id), limits.body_bytes)
+
+    def find(self, caller: Caller, name: str) -> EndpointSlots:
+        endpoint = self.slots.endpoints.get(endpoint_key(caller.account, caller.region, name))
+        if endpoint is None:
+            raise AwsError("ValidationError", f"Endpoint {name} of account {caller.account} not found.", status=400)
+        return endpoint
+
+    def choose(self, endpoint: EndpointSlots, target: str | None) -> VariantSlots:
+        """The variant that is named, else one by weight. Raises AwsError."""
+        if target is not None:
+            named = endpoint.by_name.get(target)
+            if named is None:
+                text = f"Variant {target[:63]} of endpoint {endpoint.endpoint.name} not found."
+                raise AwsError("ValidationError", text, status=400)
+            return named
+        if endpoint.only is not None:
+            return endpoint.only
+        variant = choose_variant(endpoint.endpoint.variants, self._roll())
+        if variant is None:
+            text = f"No variant of endpoint {endpoint.endpoint.name} has a weight above 0: name one with TargetVariant."
+            raise AwsError("ValidationError", text, status=400)
+        return endpoint.by_name[variant.name]
+
+    def where(self, caller: Caller, slots: VariantSlots, name: str) -> answers.Where:
+        return answers.Where(caller.account, caller.region, name, slots.variant.container, self.base_url)
+
+    def counters(self) -> dict[str, dict[str, object]]:
+        """Cumulative counters by `endpoint key/variant`, for the metrics feed."""
+        return {
+            f"{key}/{name}": variant.snapshot()
+            for key, endpoint in self.slots.endpoints.items()
+            for name, variant in endpoint.by_name.items()
+        }
+
+
+def oversize(request_id: bytes) -> AwsError:
+    return AwsError("ValidationError", f"Request {request_id.decode()} has oversize body.", status=400)
+
+
+def no_memory() -> AwsError:
+    return AwsError("ServiceUnavailable", "Too many bytes of request bodies are in memory; try again.", status=503)
+
+
+def _for_s3(exchange: Exchange) -> bool:
+    """A bucket may be called `endpoints` (hosting.md 1.2): the credential scope decides."""
+    for name, value in exchange.headers:
+        if name == b"authorization":
+            return b"/s3/aws4_request" in value or value.startswith(b"AWS ")
+    return b"%2Fs3%2Faws4_request" in exchange.target
+
+
+class Invocation(invoke.Call):
+    """One InvokeEndpoint: claims the exchange, travels as a call, answers."""
+
+    __slots__ = ("_began", "_caller", "_endpoint", "_exchange", "_request_id", "_runtime", "_target")
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        exchange: Exchange,
+        caller: Caller,
+        endpoint: EndpointSlots,
+        target: str | None,
+        head: bytes,
+        request_id: bytes,
+    ) -> None:
+        invoke.Call.__init__(self, head, b"")
+        self._runtime = runtime
+        self._exchange = exchange
+        self._caller = caller
+        self._endpoint = endpoint
+        self._target = target
+        self._request_id = request_id
+        self._began = perf_counter()
+
+    # ---- the exchange's side
+
+    def whole(self, body: bytes) -> None:
+        self.body = body
+        claim = self._caller.claim
+        if claim is None or not claim.needs_body_hash:
+            self._dispatch()
+        elif len(body) <= _HASH_INLINE:
+            self._check_body(hashlib.sha256(body).hexdigest())
+        else:
+            hashing = asyncio.get_running_loop().run_in_executor(None, _sha256, body)
+            hashing.add_done_callback(lambda done: None if done.cancelled() or self.done else self._check_body(done.result()))
+
+    def _check_body(self, digest: str) -> None:
+        assert self._caller.claim is not None
+        try:
+            self._caller.claim.check_body(digest)
+        except SignatureError as error:
+            self._refuse(signature_refused(error))
+        else:
+            self._dispatch()
+
+    def refused(self, why: str) -> None:
+        self._refuse(oversize(self._request_id) if why == "too-large" else no_memory())
+
+    def gone(self) -> None:
+        self.cancel()
+
+    def _refuse(self, error: AwsError) -> None:
+        self._send(answers.error_answer(error, self._request_id))
+
+    def _send(self, answer: answers.Answer) -> None:
+        self.body = b""
+        self._exchange.respond_block(answer.status, answer.block, answer.body)
+
+    # ---- the call's side
+
+    def _dispatch(self) -> None:
+        try:
+            variant = self._runtime.choose(self._endpoint, self._target)
+        except AwsError as error:
+            self._refuse(error)
+            return
+        variant.submit(self)
+
+    def replied(self, status: int, head: bytes, body: bytes, now: float) -> None:
+        slots = self.slots
+        assert slots is not None
+        counters = slots.counters
+        counters.invocations += 1
+        model = now - self.sent
+        counters.model.add(model)
+        counters.overhead.add(perf_counter() - self._began - model)
+        if 200 <= status < 300:
+            self.body = b""
+            block = b"%bx-Amzn-Invoked-Production-Variant: %b\r\nx-amzn-RequestId: %b\r\n" % (
+                self._runtime.returned.block(head),
+                slots.name,
+                self._request_id,
+            )
+            self._exchange.respond_block(200, block, b"" if status == 204 else body)
+            return
+        counters.model_answered(status)
+        self._send(answers.model_answered(self._where(slots), status, body, self._request_id))
+
+    def failed(self, why: str) -> None:
+        slots = self.slots
+        if why == invoke.GONE:
+            try:
+                self._endpoint = self._runtime.find(self._caller, self._endpoint.endpoint.name)
+            except AwsError as error:
+                self.settle()
+                self._refuse(error)
+            else:
+                self._dispatch()
+            return
+        assert slots is not None
+        if why in _NO_MODEL:
+            slots.counters.refused += 1
+            self._refuse(answers.no_place(why, self._endpoint.endpoint.name, slots.variant.name))
+            return
+        slots.counters.invocations += 1
+        slots.counters.model_errors += 1
+        limit = slots.limits.response_bytes
+        self._send(answers.model_silent(self._where(slots), why, limit, self._request_id))
+
+    def _where(self, slots: VariantSlots) -> answers.Where:
+        return self._runtime.where(self._caller, slots, self._endpoint.endpoint.name)
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()

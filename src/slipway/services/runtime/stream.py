@@ -1,0 +1,198 @@
+"""InvokeEndpointWithResponseStream: the model's chunks as event-stream frames, one by one, nothing held back."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import hashlib
+from collections.abc import AsyncIterator
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from slipway.data import invoke
+from slipway.data.invoke import NoPlace, Ticket, post
+from slipway.data.slots import EndpointSlots, VariantSlots
+from slipway.http.client import ClientResponse, ConnectFailed, NoAnswer
+from slipway.http.exchange import Exchange
+from slipway.http.messages import BodyTooLarge, ClientGone, Headers, Response
+from slipway.http.render import BadHeader
+from slipway.services.runtime import answers, headers
+from slipway.services.runtime.callers import Caller, signature_refused
+from slipway.wire.claims import SignatureError
+from slipway.wire.errors import AwsError
+from slipway.wire.eventstream import CONTENT_TYPE, exception_frame, payload_part
+
+if TYPE_CHECKING:
+    from slipway.services.runtime.invoke import Runtime
+
+TOO_SLOW = "Your model {container} did not complete sending the inference response in the allotted time."
+BROKE = "The connection to your model {container} broke before its response was complete."
+_ERROR_BODY = 64 * 1024
+"""Bytes read of a container's refusal."""
+
+
+class StreamInvocation:
+    """Claims the exchange; from the complete body on a coroutine does the rest."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        exchange: Exchange,
+        caller: Caller,
+        endpoint: EndpointSlots,
+        target: str | None,
+        head: bytes,
+        request_id: bytes,
+    ) -> None:
+        self._runtime = runtime
+        self._exchange = exchange
+        self._caller = caller
+        self._endpoint = endpoint
+        self._target = target
+        self._head = head
+        self._request_id = request_id
+        self._began = perf_counter()
+
+    def whole(self, body: bytes) -> None:
+        self._exchange.run(functools.partial(self._answer, body))
+
+    def refused(self, why: str) -> None:
+        if why == "too-large":
+            text = f"Request {self._request_id.decode()} has oversize body."
+            error = AwsError("ValidationError", text, status=400)
+        else:
+            error = AwsError("ServiceUnavailable", "Too many bytes of request bodies are in memory; try again.", status=503)
+        self._exchange.respond_block(*answers.error_answer(error, self._request_id))
+
+    def gone(self) -> None:
+        """The connection cancels the coroutine."""
+
+    async def _answer(self, body: bytes) -> Response:
+        try:
+            claim = self._caller.claim
+            if claim is not None and claim.needs_body_hash:
+                claim.check_body(await asyncio.to_thread(_sha256, body) if len(body) > 1 << 20 else _sha256(body))
+            ticket, slots = await self._place(body)
+        except SignatureError as error:
+            return _response(answers.error_answer(signature_refused(error), self._request_id))
+        except AwsError as error:
+            return _response(answers.error_answer(error, self._request_id))
+        try:
+            return await self._open(ticket, slots)
+        except BaseException:
+            ticket.release(clean=False)
+            raise
+
+    async def _place(self, body: bytes) -> tuple[Ticket, VariantSlots]:
+        """A lane of a variant that is in the table. Raises AwsError."""
+        name = self._endpoint.endpoint.name
+        while True:
+            slots = self._runtime.choose(self._endpoint, self._target)
+            ticket = Ticket(self._head, body)
+            slots.submit(ticket)
+            try:
+                await ticket.lane
+            except NoPlace as error:
+                if error.why == invoke.GONE:
+                    self._endpoint = self._runtime.find(self._caller, name)
+                    continue
+                slots.counters.refused += 1
+                if error.why == invoke.TIMEOUT:
+                    raise answers.no_place(invoke.OVERLOADED, name, slots.variant.name) from None
+                raise answers.no_place(error.why, name, slots.variant.name) from None
+            except asyncio.CancelledError:
+                ticket.release(clean=False)
+                raise
+            return ticket, slots
+
+    async def _open(self, ticket: Ticket, slots: VariantSlots) -> Response:
+        """Up to the head of the container's answer: until then a failure is an ordinary error."""
+        counters = slots.counters
+        counters.invocations += 1
+        where = self._runtime.where(self._caller, slots, self._endpoint.endpoint.name)
+        limits = slots.limits
+        lane = ticket.lane.result()
+        ticket.timeout_ms = int(limits.stream_seconds * 1000)
+        deadline = asyncio.get_running_loop().time() + limits.stream_seconds
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await post(lane, ticket)
+                if not 200 <= response.status < 300:
+                    refusal = await _read_some(response)
+                    ticket.release(clean=True)
+                    counters.model_answered(response.status)
+                    return _response(answers.model_answered(where, response.status, refusal, self._request_id))
+        except (TimeoutError, ConnectFailed, NoAnswer, ClientGone, BadHeader) as error:
+            why = invoke.TIMEOUT if isinstance(error, TimeoutError) else invoke.DIED
+            ticket.release(clean=why == invoke.DIED)
+            counters.model_errors += 1
+            return _response(answers.model_silent(where, why, limits.response_bytes, self._request_id))
+        ticket.body = b""
+        counters.overhead.add(ticket.sent - self._began)
+        return Response(200, self._head_of(response, slots), Events(response, ticket, slots, deadline))
+
+    def _head_of(self, response: ClientResponse, slots: VariantSlots) -> Headers:
+        pairs = headers.returned_pairs(response.headers, b"X-Amzn-SageMaker-Content-Type")
+        return [
+            (b"content-type", CONTENT_TYPE),
+            *pairs,
+            (b"x-Amzn-Invoked-Production-Variant", slots.name),
+            (b"x-amzn-RequestId", self._request_id),
+        ]
+
+
+class Events:
+    """The answer's frames; `aclose` gives the worker's place back, also when nothing was ever read."""
+
+    def __init__(self, response: ClientResponse, ticket: Ticket, slots: VariantSlots, deadline: float) -> None:
+        self._response = response
+        self._ticket: Ticket | None = ticket
+        self._slots = slots
+        self._deadline = deadline
+        self._clean = False
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        pieces = aiter(self._response)
+        container = self._slots.variant.container
+        counters = self._slots.counters
+        began = perf_counter()
+        try:
+            while True:
+                async with asyncio.timeout_at(self._deadline):
+                    data = await anext(pieces, b"")
+                if not data:
+                    self._clean = True
+                    counters.model.add(perf_counter() - began)
+                    return
+                yield payload_part(data)
+        except TimeoutError:
+            counters.model_errors += 1
+            yield exception_frame("ModelStreamError", TOO_SLOW.format(container=container), "ModelInvocationTimeExceeded")
+        except (ClientGone, ConnectionError):
+            counters.model_errors += 1
+            self._clean = True
+            yield exception_frame("ModelStreamError", BROKE.format(container=container), "StreamBroken")
+
+    async def aclose(self) -> None:
+        ticket, self._ticket = self._ticket, None
+        if ticket is not None:
+            await self._response.close()
+            ticket.release(clean=self._clean)
+
+
+async def _read_some(response: ClientResponse) -> bytes:
+    """A refusal's body; what is more than a message needs is not waited for."""
+    try:
+        return await response.read(_ERROR_BODY)
+    except BodyTooLarge:
+        return b""
+
+
+def _response(answer: answers.Answer) -> Response:
+    lines = answer.block.decode("latin-1").split("\r\n")[:-1]
+    pairs = [line.partition(": ")[::2] for line in lines]
+    return Response(answer.status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs], answer.body)
+
+
+def _sha256(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()
