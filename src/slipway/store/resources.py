@@ -162,8 +162,8 @@ def add(connection: Connection, resource: Resource) -> None:
     """Raises Exists, with nothing changed."""
     values: dict[str, Any] = {f.name: getattr(resource, f.name) for f in fields(Resource)}
     values["key"] = resource.name.lower()
-    statement = insert(connection, resources).values(values).on_conflict_do_nothing()
-    if connection.execute(statement).rowcount == 0:
+    statement = insert(connection, resources).values(values).on_conflict_do_nothing().returning(resources.c.arn)
+    if connection.execute(statement).first() is None:  # an INSERT's row count is not to be had from psycopg
         raise Exists(resource.arn)
 
 
@@ -301,6 +301,11 @@ def add_replicas(connection: Connection, rows: Sequence[ReplicaRow]) -> None:
     """Ids are unique for ever: adding one twice is an error."""
     if rows:
         connection.execute(replicas.insert(), [{f.name: getattr(row, f.name) for f in fields(ReplicaRow)} for row in rows])
+
+
+def replica(connection: Connection, id: str) -> ReplicaRow | None:
+    found = _replicas(connection, replicas.c.id == id)
+    return found[0] if found else None
 
 
 def replicas_of(connection: Connection, owner: str) -> list[ReplicaRow]:

@@ -49,6 +49,7 @@ __all__ = [
     "Claim",
     "Secret",
     "SignatureError",
+    "claimed_key",
     "presign",
     "scope_of",
     "v2_headers",
@@ -95,18 +96,37 @@ def verify(
 
 
 def scope_of(headers: Headers, target: bytes) -> tuple[str, str] | None:
-    """Region and service that the caller names, nothing verified (routing, `--auth none`); None when there is none."""
+    """Region and service that the caller names, nothing verified (routing, `--auth none`); None when there is none.
+
+    A Version 2 URL is S3's and names no region ("").
+    """
     try:
         for name, value in headers:
             if name == b"authorization":
                 scope, _ = parse_authorization(value)
                 return scope.region, scope.service
+        if b"AWSAccessKeyId=" in target and b"Signature=" in target:
+            return "", "s3"
         if b"X-Amz-Credential=" in target:
             scope = parse_scope(_auth_params(target.partition(b"?")[2])[b"X-Amz-Credential"], b"host")
             return scope.region, scope.service
     except (SignatureError, KeyError):
         return None
     return None
+
+
+def claimed_key(headers: Headers, target: bytes) -> str | None:
+    """The access key id that a request names in any of the three forms, nothing verified; None when there is none."""
+    try:
+        for name, value in headers:
+            if name == b"authorization":
+                return parse_authorization(value)[0].key_id
+        params = _auth_params(target.partition(b"?")[2]) if b"?" in target else {}
+        if b"AWSAccessKeyId" in params:
+            return params[b"AWSAccessKeyId"].decode("latin-1")
+        return parse_scope(params[b"X-Amz-Credential"], b"host").key_id
+    except (SignatureError, KeyError):
+        return None
 
 
 def presign(method: str, path: str, key_id: str, key: Secret, region: str, host: str, expires: int, now: float) -> str:

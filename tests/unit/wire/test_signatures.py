@@ -19,7 +19,7 @@ from botocore.awsrequest import AWSRequest
 from botocore.credentials import Credentials
 
 from slipway.core.routing import Key
-from slipway.wire.signatures import Claim, SignatureError, presign, scope_of, v2_headers, verify
+from slipway.wire.signatures import Claim, SignatureError, claimed_key, presign, scope_of, v2_headers, verify
 
 NOW = 1_780_000_000.0
 KEY = Key("AKIAEXAMPLE", "wJalr/secret+key", "123456789012", "arn:aws:iam::123456789012:root")
@@ -293,3 +293,13 @@ def test_scope_is_readable_without_keys() -> None:
         assert scope_of([(b"authorization", header)], b"/") is None
     assert scope_of([], b"/?X-Amz-Credential=a&X-Amz-Credential=b") is None
     assert scope_of([], b"/") is None
+
+
+def test_the_key_named_is_readable_in_all_forms() -> None:
+    for service, signer in (("sagemaker", None), ("s3", S3SigV4QueryAuth), ("s3", HmacV1QueryAuth)):
+        _, target, headers, _ = signed("GET", "http://localhost/b/k", b"", service=service, signer=signer)
+        assert claimed_key(headers, target) == KEY.id
+    assert scope_of(headers, target) == ("", "s3")
+    assert claimed_key([], b"/") is None
+    assert claimed_key([], b"/?Expires=1&Expires=2&Signature=") is None
+    assert claimed_key([(b"authorization", b"x")], b"/") is None
