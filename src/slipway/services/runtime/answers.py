@@ -48,7 +48,7 @@ class Where(NamedTuple):
 def error_answer(error: AwsError, request_id: bytes) -> Answer:
     """Any error but a ModelError."""
     status = error.status or _STATUS.get(error.code, 400)
-    members = {"Message": error.message, "message": error.message, **error.members}
+    members = {"Message": error.message, **error.members}
     return Answer(status, _block(error.code, request_id), json.dumps(members).encode())
 
 
@@ -90,6 +90,17 @@ def no_place(why: str, endpoint: str, variant: str) -> AwsError:
     else:
         text = f"Too many requests are waiting for variant {variant} of endpoint {endpoint}."
     return AwsError("ServiceUnavailable", text, status=503)
+
+
+def oversize(request_id: bytes) -> AwsError:
+    return AwsError("ValidationError", f"Request {request_id.decode()} has oversize body.", status=400)
+
+
+def body_refused(why: str, request_id: bytes) -> AwsError:
+    """`why` as the server's claimants get it."""
+    if why == "too-large":
+        return oversize(request_id)
+    return AwsError("ServiceUnavailable", "Too many bytes of request bodies are in memory; try again.", status=503)
 
 
 def _block(code: str, request_id: bytes) -> bytes:

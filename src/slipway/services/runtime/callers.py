@@ -7,9 +7,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from slipway.http.messages import Headers
-from slipway.wire.claims import STREAMING
+from slipway.wire.claims import STREAMING, Claim, Lookup, SignatureError
 from slipway.wire.errors import AwsError
-from slipway.wire.signatures import Claim, Lookup, SignatureError, scope_of, verify
+from slipway.wire.signatures import scope_of, verify
 
 SERVICE = "sagemaker-runtime"
 """Its name in a key's list of services; the credential scope says `sagemaker`."""

@@ -72,8 +72,18 @@ def request_head(headers: Headers, stream: bool, custom_limit: int) -> tuple[byt
             steering[name] = value
     if not out:
         return b"", steering
+    if len(out) > 2 * len(forwarded):
+        out = _first_of_each(out)
     out.append(b"")
     return b"\0".join(out), steering
+
+
+def _first_of_each(out: list[bytes]) -> list[bytes]:
+    """Repeated headers: the first counts, so that a head stays small."""
+    kept: dict[bytes, bytes] = {}
+    for name, value in zip(out[::2], out[1::2], strict=True):
+        kept.setdefault(name, value)
+    return [part for pair in kept.items() for part in pair]
 
 
 def _check(name: bytes, value: bytes, custom_limit: int) -> None:

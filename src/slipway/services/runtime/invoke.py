@@ -108,7 +108,7 @@ class Runtime:
             )
         length = exchange.length
         if length is not None and length > limits.body_bytes:
-            raise oversize(request_id)
+            raise answers.oversize(request_id)
         kind = StreamInvocation if operation == STREAM else Invocation
         exchange.claim(kind(self, exchange, caller, endpoint, target, head, request_id), limits.body_bytes)
 
@@ -144,14 +144,6 @@ class Runtime:
             for key, endpoint in self.slots.endpoints.items()
             for name, variant in endpoint.by_name.items()
         }
-
-
-def oversize(request_id: bytes) -> AwsError:
-    return AwsError("ValidationError", f"Request {request_id.decode()} has oversize body.", status=400)
-
-
-def no_memory() -> AwsError:
-    return AwsError("ServiceUnavailable", "Too many bytes of request bodies are in memory; try again.", status=503)
 
 
 def _for_s3(exchange: Exchange) -> bool:
@@ -209,7 +201,7 @@ class Invocation(invoke.Call):
             self._dispatch()
 
     def refused(self, why: str) -> None:
-        self._refuse(oversize(self._request_id) if why == "too-large" else no_memory())
+        self._refuse(answers.body_refused(why, self._request_id))
 
     def gone(self) -> None:
         self.cancel()

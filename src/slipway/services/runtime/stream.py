@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -57,12 +57,7 @@ class StreamInvocation:
         self._exchange.run(functools.partial(self._answer, body))
 
     def refused(self, why: str) -> None:
-        if why == "too-large":
-            text = f"Request {self._request_id.decode()} has oversize body."
-            error = AwsError("ValidationError", text, status=400)
-        else:
-            error = AwsError("ServiceUnavailable", "Too many bytes of request bodies are in memory; try again.", status=503)
-        self._exchange.respond_block(*answers.error_answer(error, self._request_id))
+        self._exchange.respond_block(*answers.error_answer(answers.body_refused(why, self._request_id), self._request_id))
 
     def gone(self) -> None:
         """The connection cancels the coroutine."""
@@ -150,8 +145,15 @@ class Events:
         self._slots = slots
         self._deadline = deadline
         self._clean = False
+        self._frames = self._encode()
 
-    async def __aiter__(self) -> AsyncIterator[bytes]:
+    def __aiter__(self) -> Events:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._frames)
+
+    async def _encode(self) -> AsyncGenerator[bytes, None]:
         pieces = aiter(self._response)
         container = self._slots.variant.container
         counters = self._slots.counters
@@ -176,6 +178,7 @@ class Events:
     async def aclose(self) -> None:
         ticket, self._ticket = self._ticket, None
         if ticket is not None:
+            await self._frames.aclose()
             await self._response.close()
             ticket.release(clean=self._clean)
 
