@@ -66,7 +66,7 @@ class Keeper(Protocol):
 class Head(Protocol):
     """`backing.objects.Objects.head`."""
 
-    def __call__(self, bucket: str, key: str) -> Awaitable[specs.ObjectHead | None]: ...
+    def __call__(self, bucket: str, key: str, *, account: str | None) -> Awaitable[specs.ObjectHead | None]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +180,7 @@ class Endpoints:
 
     async def stop_stray(self, id: str) -> None:
         """A replica that no row knows (any more): stop it, or have the keeper forget it."""
-        if id in self._owners or id not in self._states:
+        if id in self._owners or id not in self._states or self._states[id].phase == "stopping":
             return
         ended = self._states[id].phase == "exited"
         await self._world.keeper.stop(id, self._grace(id))
@@ -364,11 +364,11 @@ class Endpoints:
         artifacts = []
         failed: ReplicaState | None = None
         try:
-            for where, uri, archive in specs.artifact_places(variant):
-                place = specs.location(uri)
-                head = await world.head(place.bucket, place.key)
+            for wanted in specs.data_of(variant):
+                place, account = specs.location(wanted.uri), look.row.account
+                head = await world.head(place.bucket, place.key, account=account)
                 seconds = variant.download_seconds or specs.DOWNLOAD_SECONDS
-                artifacts.append(specs.artifact(world.making, where, uri, archive, head, seconds))
+                artifacts.append(specs.artifact(world.making, account, wanted, head, seconds))
         except specs.Missing as missing:
             failed = ReplicaState(id, look.row.arn, "exited", failure=missing.failure)
         return specs.replica_spec(world.making, look.place, variant, id, token, tuple(artifacts)), failed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from slipway.core.deployments import VariantSpec
 from slipway.core.limits import InstanceType, container_size
@@ -53,18 +53,25 @@ class Making:
     machine: InstanceType
     memory_bound: int
     start_seconds: float
-    presign: Callable[[str, str, int], str]
-    """`presign(bucket, key, expires in seconds)`: path and query to GET."""
+    presign: Callable[[str, str, str, int], str]
+    """`presign(account, bucket, key, expires in seconds)`: path and query to GET."""
 
 
-def artifact_places(variant: VariantSpec) -> list[tuple[str, str, bool]]:
-    """What has to be fetched: (target, URI, whether it is an archive)."""
+class Data(NamedTuple):
+    """Something to be fetched before the container starts."""
+
+    target: str
+    uri: str
+    archive: bool
+
+
+def data_of(variant: VariantSpec) -> list[Data]:
     found = []
     if variant.model_data:
-        found.append((MODEL_DIR, variant.model_data, variant.model_data_archive))
+        found.append(Data(MODEL_DIR, variant.model_data, variant.model_data_archive))
     submit = variant.environment.get(SUBMIT_DIRECTORY, "")
     if submit.startswith("s3://"):
-        found.append((CODE_DIR, submit, True))
+        found.append(Data(CODE_DIR, submit, True))
     return found
 
 
@@ -76,15 +83,15 @@ def location(uri: str) -> S3Location:
     return place
 
 
-def artifact(making: Making, target: str, uri: str, archive: bool, head: ObjectHead | None, fetch_seconds: float) -> Artifact:
+def artifact(making: Making, account: str, wanted: Data, head: ObjectHead | None, fetch_seconds: float) -> Artifact:
     """Raises Missing when there is no such object."""
-    place = location(uri)
+    place, uri = location(wanted.uri), wanted.uri
     if head is None:
         message = f"There is no object {uri} (any more)"
         raise Missing(Failure("fetch-missing", message, mend="Upload it again, then create the endpoint again"))
-    url = making.presign(place.bucket, place.key, int(fetch_seconds) + 600)
-    name = "" if archive else place.key.rsplit("/", 1)[-1]
-    return Artifact(target, uri, url, head.etag, head.size, archive, name)
+    url = making.presign(account, place.bucket, place.key, int(fetch_seconds) + 600)
+    name = "" if wanted.archive else place.key.rsplit("/", 1)[-1]
+    return Artifact(wanted.target, uri, url, head.etag, head.size, wanted.archive, name)
 
 
 def replica_spec(
