@@ -95,7 +95,7 @@ async def _check_container(ctx: Context, container: dict[str, Any]) -> None:
 
 async def _check_model_data(ctx: Context, url: str) -> None:
     place = parse_s3_uri(url)
-    if place is None or not place.key or await ctx.world.objects.head(place.bucket, place.key) is None:
+    if place is None or not place.key or await ctx.world.objects.head(place.bucket, place.key, account=ctx.account) is None:
         raise validation_exception(f"Could not find model data at {url}.")
 
 
