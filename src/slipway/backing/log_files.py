@@ -112,7 +112,7 @@ class Appender:
     def _write(self, data: bytes) -> None:
         descriptor = self._current()
         if os.write(descriptor, data) < len(data):
-            os.write(descriptor, b"\n")  # ends the torn line, so that the next writer's is whole
+            self.close()  # whoever opens the file next ends the torn line
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _current(self) -> int:
@@ -123,12 +123,15 @@ class Appender:
             self.close()
         number = max(segments(self._folder), default=1)
         while True:
-            descriptor = os.open(_path(self._folder, number), os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            if os.fstat(descriptor).st_size < self._segment_bytes:
+            descriptor = os.open(_path(self._folder, number), os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            size = os.fstat(descriptor).st_size
+            if size < self._segment_bytes:
                 break
             os.close(descriptor)
             number += 1
         self._descriptor = descriptor
+        if size and os.pread(descriptor, 1, size - 1) != b"\n":
+            os.write(descriptor, b"\n")
         drop(self._folder, number - _KEPT)
         return descriptor
 
