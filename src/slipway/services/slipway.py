@@ -1,0 +1,118 @@
+"""slipway's own routes, under `/_slipway/`: whether it lives, how it is, and credentials for models that run here."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import Enum
+
+import msgspec
+
+from slipway import __version__
+from slipway.core.routing import Key
+from slipway.http.messages import Request, Response
+from slipway.names import partition
+from slipway.services import World
+from slipway.services.authenticate import Caller
+from slipway.store import keys, resources
+from slipway.store.db import Connection
+
+PREFIX = b"/_slipway/"
+SCOPE = "slipway"
+"""Service in the credential scope of signed requests to these routes."""
+SESSION_SECONDS = 3600
+DATA_SERVICES = ("s3", "sagemaker-runtime", "logs")
+"""What a model may call with the credentials it gets; never the control plane."""
+
+
+class Auth(Enum):
+    """How a route decides who may call. There is no default."""
+
+    SIGNATURE = "signature"
+    TOKEN = "token"  # noqa: S105 - the name of a way, not a secret
+    OPEN = "open"
+
+
+@dataclass(frozen=True, slots=True)
+class OwnRoute:
+    method: str
+    path: re.Pattern[bytes]
+    auth: Auth
+    answer: Callable[[World, Request, Caller | None, re.Match[bytes]], Awaitable[Response]]
+
+
+def json_response(status: int, value: object) -> Response:
+    headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store")]
+    return Response(status, headers, msgspec.json.encode(value))
+
+
+async def health(world: World, request: Request, caller: Caller | None, match: re.Match[bytes]) -> Response:
+    """That control answers, and nothing else."""
+    return json_response(200, {"status": "ok"})
+
+
+async def status(world: World, request: Request, caller: Caller | None, match: re.Match[bytes]) -> Response:
+    """What `slipway status` shows: the caller's endpoints in all regions."""
+    if caller is None:
+        return json_response(403, {"message": "not signed"})
+    every = await world.db.read(lambda c: resources.every(c, "endpoint"))
+    rows = [
+        {
+            "name": row.name,
+            "region": row.region,
+            "status": row.status,
+            "reason": row.reason,
+            "created": row.created,
+            "modified": row.modified,
+        }
+        for row in every
+        if row.account == caller.account
+    ]
+    return json_response(200, {"version": __version__, "account": caller.account, "endpoints": rows})
+
+
+async def credentials(world: World, request: Request, caller: Caller | None, match: re.Match[bytes]) -> Response:
+    """Expiring credentials of a replica (SDKs ask at AWS_CONTAINER_CREDENTIALS_FULL_URI, and again before they expire).
+
+    The replica's row holds the token that its environment was given; with the row go the credentials to come.
+    """
+    sent = request.header(b"authorization") or b""
+    now = world.now()
+
+    def write(connection: Connection) -> Key | None:
+        row = resources.replica(connection, match["id"].decode())
+        spec = row.spec if row is not None else {}
+        expected = str(spec.get("platform", {}).get("AWS_CONTAINER_AUTHORIZATION_TOKEN", ""))
+        if not hmac.compare_digest(expected.encode(), sent) or not expected:
+            return None
+        account = spec["account"]
+        principal = f"arn:{partition(spec['region'])}:sts::{account}:assumed-role/slipway-replica/{spec['id']}"
+        key = keys.mint_session(account, principal, now + SESSION_SECONDS, DATA_SERVICES)
+        keys.add(connection, key, now)
+        return key
+
+    key = await world.db.write(write)
+    if key is None:
+        return json_response(403, {"code": "AccessDenied", "message": "no such replica, or not its token"})
+    world.keys_changed()
+    expires = datetime.fromtimestamp(int(now + SESSION_SECONDS), UTC)
+    return json_response(
+        200,
+        {
+            "AccessKeyId": key.id,
+            "SecretAccessKey": key.secret,
+            "Token": key.token,
+            "Expiration": expires.strftime("%Y-%m-%dT%H:%M:%SZ"),
+            "AccountId": key.account,
+        },
+    )
+
+
+ROUTES = (
+    OwnRoute("GET", re.compile(rb"/_slipway/health"), Auth.OPEN, health),
+    OwnRoute("GET", re.compile(rb"/_slipway/status"), Auth.SIGNATURE, status),
+    OwnRoute("GET", re.compile(rb"/_slipway/credentials/(?P<id>[A-Za-z0-9.-]{1,64})"), Auth.TOKEN, credentials),
+)
