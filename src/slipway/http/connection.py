@@ -426,6 +426,7 @@ class Connection(asyncio.Protocol):
         if self._current is not exchange:
             return
         self._current = None
+        exchange.claimant = None
         if exchange.parts:
             exchange.parts = []
         self._stamp = self.server.clock

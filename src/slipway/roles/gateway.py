@@ -1,0 +1,123 @@
+"""The gateway process: carries invocations to replicas, hands every other request on to control.
+
+Loads neither SQL nor service models, blocks on nothing. Started by a keeper with a RoleStart on standard input.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+import random
+import signal
+import socket
+import ssl
+import sys
+
+import uvloop
+
+from slipway.data.lanes import DataLimits
+from slipway.data.slots import Slots
+from slipway.http.limits import Budget, HttpLimits
+from slipway.http.server import Server
+from slipway.link.forward import Forwarder
+from slipway.link.routes import RouteSubscriber
+from slipway.link.start import RoleStart, die_with_parent, read_start
+from slipway.services.runtime import callers
+from slipway.services.runtime.invoke import Runtime, RuntimeLimits
+from slipway.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+_DRAIN_SECONDS = 5.0
+
+
+def main() -> None:
+    start = read_start(sys.stdin.buffer)
+    die_with_parent(start.keeper_pid)
+    settings = start.settings_as(Settings)
+    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s gateway %(levelname)s %(name)s %(message)s")
+    uvloop.run(run(settings, start))
+
+
+async def run(settings: Settings, start: RoleStart) -> None:
+    """Serve until SIGTERM or SIGINT."""
+    if start.fd is None:
+        raise SystemExit("a gateway needs the listening socket that its keeper opened")
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    gateway = Gateway(settings)
+    await gateway.start(socket.socket(fileno=start.fd))
+    gc.collect()
+    gc.freeze()
+    await stop.wait()
+    await gateway.stop()
+
+
+class Gateway:
+    """Everything of one gateway, wired."""
+
+    def __init__(self, settings: Settings) -> None:
+        limits = settings.limits
+        self.slots = Slots(
+            DataLimits(
+                invoke_seconds=limits.invoke_seconds,
+                stream_seconds=limits.stream_seconds,
+                response_bytes=limits.response_bytes,
+                waiting=limits.waiting_per_variant,
+                capacity_seconds=limits.capacity_wait_seconds,
+            ),
+            on_drained=self._drained,
+        )
+        self.subscriber = RouteSubscriber(settings.link_socket, settings.routes_file, self.slots.apply, self.slots.busy_removed)
+        if settings.auth == "none":
+            authenticate = callers.unsigned(settings.account, settings.region)
+        else:
+            authenticate = callers.signed(self.slots.key)
+        self.runtime = Runtime(
+            self.slots,
+            RuntimeLimits(limits.body_bytes, limits.custom_attributes),
+            authenticate,
+            settings.endpoint_url,
+            random.random,
+        )
+        self.forwarder = Forwarder(f"unix:{settings.control_socket}")
+        self.server = Server(
+            self.forwarder,
+            fast=self.runtime,
+            limits=HttpLimits(),
+            ssl=_tls(settings),
+            budget=Budget(limits.bodies_in_memory),
+        )
+
+    async def start(self, sock: socket.socket) -> None:
+        """Serve from the last table until control sends the current one."""
+        self.slots.start()
+        self.subscriber.load()
+        self.subscriber.start()
+        await self.server.start(sock=sock)
+
+    async def stop(self) -> None:
+        """What runs may finish for a few seconds; the keeper's socket goes on accepting for the next gateway."""
+        await self.server.stop(_DRAIN_SECONDS)
+        await self.subscriber.close()
+        self.slots.close()
+        self.forwarder.close()
+
+    def _drained(self) -> None:
+        self.subscriber.busy_changed()
+
+
+def _tls(settings: Settings) -> ssl.SSLContext | None:
+    if settings.tls_cert is None:
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(settings.tls_cert, settings.tls_key)
+    return context
+
+
+if __name__ == "__main__":
+    main()
