@@ -1,0 +1,308 @@
+"""Environments: a framework image as a folder with Python and packages, built once by uv, kept by content, shared by all.
+
+`<cache>/environments/<key>/` is complete when `.complete` is in it. The key covers requirements, interpreter and our table.
+Builders in several processes are kept apart by a file lock; a build happens beside and is renamed into place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import re
+import shutil
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from uv import find_uv_bin
+
+from slipway.replicas.failures import CannotRun, cannot
+from slipway.replicas.images import TABLE, Interpreter, Runtime, find_interpreters, own_interpreter, runtime_of
+from slipway.replicas.process import LineSink, spawn
+from slipway.replicas.requirements import Wanted, requirement_name
+
+logger = logging.getLogger(__name__)
+
+Progress = Callable[[str], None]
+_COMPLETE = ".complete"
+_OFFLINE = re.compile(
+    r"error sending request|dns error|failed to lookup|Could not connect|Failed to fetch|Failed to download|network (was|is) "
+    r"(disabled|unreachable)|tcp connect|not found in the cache|registry, and|connection (refused|reset)|timed out",
+    re.IGNORECASE,
+)
+_STEP = re.compile(r"^(Downloading|Building|Resolved|Prepared|Installed|Bytecode compiled)\b[^\n]*")
+_PASSED_ON = re.compile(
+    r"UV_\w+|SSL_CERT_(FILE|DIR)|(https?|all|no)_proxy|HOME|PATH|TMPDIR|XDG_\w+|LANG|LC_\w+|NETRC", re.IGNORECASE
+)
+"""What uv sees of the keeper's environment: where and how to reach an index is the operator's affair, never ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """A complete one."""
+
+    path: str
+    python: str
+    readable: tuple[str, ...]
+    """Folders that a sandbox must show: the environment and the interpreter it was made from."""
+    title: str
+    flavour: str
+    notes: tuple[str, ...] = ()
+
+
+class Environments:
+    """All environments in one cache folder, which several keepers may share."""
+
+    def __init__(
+        self,
+        cache_dir: str,
+        *,
+        environ: Mapping[str, str] | None = None,
+        own: Interpreter | None = None,
+        build_seconds: float = 1800.0,
+    ) -> None:
+        self._folder = f"{cache_dir}/environments"
+        self._uv_cache = f"{cache_dir}/uv"
+        self._environ = os.environ if environ is None else environ
+        self._own = own or own_interpreter()
+        self._others: list[Interpreter] | None = None
+        self._build_seconds = build_seconds
+        self._locks: dict[str, asyncio.Lock] = {}
+
+    async def runtime(self, image: str) -> Runtime:
+        """What would run for `image`; CannotRun (unknown-image)."""
+        await self._look_around(image)
+        return runtime_of(image, self._own, lambda: self._others or [])
+
+    async def ensure(
+        self, image: str, progress: Progress, *, wanted: Wanted | None = None, isolated: bool = False
+    ) -> Environment:
+        """The environment of `image` with the model's own requirements, built if it is not there.
+
+        `isolated`: nothing is fetched for the model's requirements; they must be vendored with it. CannotRun.
+        """
+        runtime = await self.runtime(image)
+        base = await self._ensure_one(runtime, image, progress, None, False)
+        if wanted is None or not (wanted.lines or wanted.options):
+            return base
+        return await self._ensure_one(runtime, image, progress, wanted, isolated)
+
+    async def _look_around(self, image: str) -> None:
+        """Search for further interpreters only where our own cannot have the exact release."""
+        if self._others is None:
+            asked: list[bool] = []
+
+            def note() -> Sequence[Interpreter]:
+                asked.append(True)
+                return ()
+
+            with contextlib.suppress(CannotRun):
+                runtime_of(image, self._own, note)
+            if asked:
+                self._others = await asyncio.to_thread(find_interpreters)
+
+    async def _ensure_one(
+        self, runtime: Runtime, image: str, progress: Progress, wanted: Wanted | None, isolated: bool
+    ) -> Environment:
+        requirements = _merged(runtime.requirements, wanted)
+        key = await asyncio.to_thread(_key, runtime.interpreter, requirements, wanted, isolated)
+        path = f"{self._folder}/{key}"
+        if not _is_complete(path):
+            os.makedirs(self._folder, exist_ok=True)
+            async with self._locks.setdefault(key, asyncio.Lock()), _file_lock(f"{path}.lock", runtime.title, progress):
+                if not _is_complete(path):
+                    await self._build(path, runtime, requirements, wanted, isolated, image, progress)
+        readable = (path, *_prefixes(runtime.interpreter.path))
+        return Environment(path, f"{path}/bin/python", readable, runtime.title, runtime.flavour, runtime.notes)
+
+    async def _build(
+        self,
+        path: str,
+        runtime: Runtime,
+        requirements: Sequence[str],
+        wanted: Wanted | None,
+        isolated: bool,
+        image: str,
+        progress: Progress,
+    ) -> None:
+        what = f"environment {runtime.title}" + (" with the model's requirements" if wanted else "")
+        progress(f"building {what}")
+        making = f"{path}.making"
+        await asyncio.to_thread(shutil.rmtree, making, True)
+        await asyncio.to_thread(shutil.rmtree, path, True)
+        try:
+            async with asyncio.timeout(self._build_seconds):
+                python = ("--python", runtime.interpreter.path, "--no-python-downloads")
+                await self._uv(["venv", "--no-project", "--relocatable", *python, making], _Told(what, progress), image, False)
+                await self._install(making, requirements, wanted, isolated, _Told(what, progress), image)
+            await asyncio.to_thread(_finish, making, path, runtime.title)
+        except TimeoutError:
+            message = f"The {what} was not built within {self._build_seconds:.0f} seconds."
+            raise cannot("requirements" if wanted else "environment", message, _pull(image)) from None
+        except OSError as error:
+            raise cannot(
+                "disk-full" if error.errno in (28, 122) else "environment", f"The {what}: {error.strerror}."
+            ) from error
+        finally:
+            await asyncio.to_thread(shutil.rmtree, making, True)
+        progress(f"built {what}")
+
+    async def _install(
+        self, making: str, requirements: Sequence[str], wanted: Wanted | None, isolated: bool, told: _Told, image: str
+    ) -> None:
+        arguments = ["pip", "install", "--python", f"{making}/bin/python", "--compile-bytecode", "--link-mode", "hardlink"]
+        files = [_write_private(f"{making}/requirements.in", requirements)]
+        arguments += ["-r", files[0]]
+        if wanted is not None:
+            files.append(_write_private(f"{making}/constraints.in", wanted.constraints))
+            arguments += ["-c", files[1], *wanted.options]
+            if isolated and "--no-index" not in wanted.options:
+                arguments.append("--no-index")
+        await self._uv([*arguments, "--only-binary", ":all:"], told, image, wanted is not None)
+        for file in files:
+            os.unlink(file)
+
+    async def _uv(self, arguments: Sequence[str], told: _Told, image: str, users: bool) -> None:
+        """Run uv to its end; CannotRun with its own last words. Cancelled, it is killed."""
+        process = await spawn(
+            lambda _: [find_uv_bin(), *arguments],
+            environment=self._uv_environment(),
+            working_dir=self._folder,
+            sinks=(told, told),
+        )
+        try:
+            ended = await process.ended
+            await process.drained()
+        finally:
+            process.kill()
+        if ended.code != 0:
+            raise _explained(told, image, users, str(ended))
+
+    def _uv_environment(self) -> dict[str, str]:
+        passed = {name: value for name, value in self._environ.items() if _PASSED_ON.fullmatch(name)}
+        return {"UV_CACHE_DIR": self._uv_cache, **passed, "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
+
+
+class _Told(LineSink):
+    """uv's output: steps go to `progress`, the last lines are kept for an explanation."""
+
+    def __init__(self, what: str, progress: Progress) -> None:
+        self.what = what
+        self.lines: deque[str] = deque(maxlen=50)
+        self._progress = progress
+        self._rest = b""
+
+    def feed(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            text = line.decode("utf-8", "replace").strip()
+            if text:
+                self.lines.append(text[:500])
+            if step := _STEP.match(text):
+                self._progress(f"building {self.what}: {step[0][:200]}")
+
+    def close(self) -> None:
+        self.feed(b"\n")
+
+
+def _explained(told: _Told, image: str, users: bool, ended: str) -> CannotRun:
+    tail = [line for line in told.lines if not _STEP.match(line)]
+    words = " ".join(tail[-12:])[-700:] or f"uv ended with {ended}"
+    if re.search(r"No space left|os error 28|quota", words):
+        return cannot(
+            "disk-full", f"The {told.what} could not be built: the disk is full.", "free space in slipway's cache directory"
+        )
+    if users:
+        mend = "mend requirements.txt, or put wheels beside it and name them there"
+        if "no wheels" in words or "no usable wheels" in words or "building from source is disabled" in words:
+            mend = "only wheels are installed: build one of it (pip wheel), put it beside requirements.txt and name it there"
+        return cannot("requirements", f"The model's requirements could not be installed: {words}.", mend, tail)
+    mend = _pull(image) if _OFFLINE.search(words) else "check the package index that uv is configured with"
+    return cannot("environment", f"The {told.what} could not be built: {words}.", mend, tail)
+
+
+def _pull(image: str) -> str:
+    return f"run `slipway images pull {image}` while a package index can be reached"
+
+
+def _is_complete(path: str) -> bool:
+    return os.path.exists(f"{path}/{_COMPLETE}")
+
+
+def _write_private(file: str, lines: Sequence[str]) -> str:
+    """For our eyes only: an index's address may hold a password."""
+    with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as opened:
+        opened.write("\n".join([*lines, ""]))
+    return file
+
+
+def _merged(base: Sequence[str], wanted: Wanted | None) -> list[str]:
+    """The image's packages but those that the model pins otherwise (as on AWS, where pip replaces them), then the model's."""
+    if wanted is None:
+        return list(base)
+    return [line for line in base if requirement_name(line) not in wanted.pinned] + wanted.lines
+
+
+def _key(interpreter: Interpreter, requirements: Sequence[str], wanted: Wanted | None, isolated: bool) -> str:
+    """Covers what decides the content. Reads vendored files: not for the event loop."""
+    parts: list[object] = [TABLE, interpreter.path, interpreter.version, requirements]
+    if wanted is not None:
+        digests = []
+        for file in wanted.vendored:
+            if os.path.isfile(file):
+                with open(file, "rb") as opened:
+                    digests.append([os.path.basename(file), hashlib.file_digest(opened, "sha256").hexdigest()])
+        parts = [*parts[:3], _merged(requirements, None), wanted.constraints, wanted.options, digests, isolated]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+
+
+def _prefixes(python: str) -> tuple[str, ...]:
+    """The folder that holds an interpreter and its standard library: `<prefix>/bin/python3` → `<prefix>`."""
+    prefix = os.path.dirname(os.path.dirname(os.path.realpath(python)))
+    return () if prefix in ("/", "/usr") else (prefix,)
+
+
+def _finish(making: str, path: str, title: str) -> None:
+    """On disk before it counts as complete: a power cut must not leave an environment with empty files."""
+    with open(f"{making}/{_COMPLETE}", "w") as file:
+        file.write(title + "\n")
+    _sync(making)
+    os.rename(making, path)
+
+
+def _sync(folder: str) -> None:
+    if sys.platform == "linux":
+        fd = os.open(folder, os.O_RDONLY)
+        try:
+            ctypes.CDLL(None).syncfs(fd)
+        finally:
+            os.close(fd)
+    else:
+        os.sync()
+
+
+@contextlib.asynccontextmanager
+async def _file_lock(file: str, title: str, progress: Progress) -> AsyncIterator[None]:
+    """Keeps out builders in other processes; they see the result when they get it."""
+    fd = os.open(file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        told = False
+        while True:
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if not told:
+                    progress(f"waiting for another process that builds environment {title}")
+                    told = True
+                await asyncio.sleep(0.1)
+        yield
+    finally:
+        os.close(fd)

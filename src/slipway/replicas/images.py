@@ -1,0 +1,174 @@
+"""What really runs for an image: which release of a framework, on which interpreter, with what beside it.
+
+A release is *exact* when its major and minor version are the image's. Where no installed interpreter has wheels for it, the
+next newer release stands in (it can usually read the older one's models), and a note says so.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from slipway.core.images import Image, parse_image
+from slipway.replicas.failures import cannot
+
+TABLE = 1
+"""Raise it when a row below changes: environments built from the old rows are then not reused."""
+OLDEST_PYTHON = (3, 9)
+"""What slipway_host runs on."""
+Version = tuple[int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Interpreter:
+    path: str
+    version: Version
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A framework release that PyPI has wheels of."""
+
+    requirement: str
+    pythons: tuple[Version, Version]
+    """Oldest and newest Python with wheels."""
+    beside: tuple[str, ...] = ()
+
+    @property
+    def version(self) -> str:
+        return self.requirement.partition("==")[2]
+
+    @property
+    def minor(self) -> Version:
+        return _minor(self.version)
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """The answer: an environment to build and the flavour of slipway_host that runs in it."""
+
+    flavour: str
+    """`sklearn` or `xgboost`."""
+    title: str
+    """`scikit-learn 1.2.2 (python 3.11)`."""
+    requirements: tuple[str, ...]
+    interpreter: Interpreter
+    notes: tuple[str, ...] = ()
+
+
+_OLD_NUMPY = ("numpy<2", "pandas<3")
+_SKLEARN = (
+    Release("scikit-learn==0.24.2", ((3, 9), (3, 9)), ("numpy<1.24", "scipy<1.8", "pandas<2")),
+    Release("scikit-learn==1.0.2", ((3, 9), (3, 10)), ("numpy<1.24", "scipy<1.10", "pandas<2")),
+    Release("scikit-learn==1.1.3", ((3, 9), (3, 11)), (*_OLD_NUMPY, "scipy<1.12")),
+    Release("scikit-learn==1.2.2", ((3, 9), (3, 11)), (*_OLD_NUMPY, "scipy<1.12")),
+    Release("scikit-learn==1.3.2", ((3, 9), (3, 12)), (*_OLD_NUMPY, "scipy<1.12")),
+    Release("scikit-learn==1.4.2", ((3, 9), (3, 12)), (*_OLD_NUMPY, "scipy<1.14")),
+    Release("scikit-learn==1.5.2", ((3, 9), (3, 13)), ("numpy", "pandas<3", "scipy")),
+    Release("scikit-learn==1.7.2", ((3, 10), (3, 14)), ("numpy", "pandas<3", "scipy")),
+)
+_XGB_BESIDE = (*_OLD_NUMPY, "scipy<1.12", "scikit-learn<1.4")
+_XGBOOST = (
+    Release("xgboost==0.90", ((3, 9), (3, 11)), (*_XGB_BESIDE, "setuptools<81")),
+    Release("xgboost==1.0.2", ((3, 9), (3, 11)), (*_XGB_BESIDE, "setuptools<81")),
+    Release("xgboost==1.2.1", ((3, 9), (3, 11)), (*_XGB_BESIDE, "setuptools<81")),
+    Release("xgboost==1.3.3", ((3, 9), (3, 11)), (*_XGB_BESIDE, "setuptools<81")),
+    Release("xgboost==1.5.2", ((3, 9), (3, 11)), (*_XGB_BESIDE, "setuptools<81")),
+    Release("xgboost==1.7.6", ((3, 9), (3, 12)), _XGB_BESIDE),
+    Release("xgboost-cpu==2.1.4", ((3, 9), (3, 13)), ("numpy", "pandas<3", "scipy", "scikit-learn<1.6")),
+    Release("xgboost-cpu==3.0.5", ((3, 10), (3, 14)), ("numpy", "pandas<3", "scipy", "scikit-learn<1.8")),
+)
+_FRAMEWORKS = {"sklearn": ("scikit-learn", _SKLEARN), "xgboost": ("XGBoost", _XGBOOST)}
+_ALSO = ("joblib", "boto3")
+"""What AWS's images of both carry beside, at any version."""
+
+
+def runtime_of(uri: str, own: Interpreter, others: Callable[[], Sequence[Interpreter]]) -> Runtime:
+    """What runs for the image `uri`. `others` (asked only when `own` has no exact release) finds further interpreters.
+
+    CannotRun, kind unknown-image, for an image that nothing here can run.
+    """
+    image = parse_image(uri)
+    if image.framework not in _FRAMEWORKS:
+        raise cannot("unknown-image", *_why_unknown(image))
+    name, releases = _FRAMEWORKS[image.framework]
+    wanted = _minor(image.version) if image.version else releases[-1].minor
+    release, interpreter = _choose(releases, wanted, own, others)
+    python = ".".join(map(str, interpreter.version))
+    title = f"{name} {release.version} (python {python})"
+    notes = []
+    if release.minor != wanted:
+        shown = ".".join(map(str, wanted))
+        notes.append(f"{name} {shown} has no wheels for an installed Python: {release.version} on Python {python} runs instead")
+    if image.device != "cpu":
+        notes.append(f"the image asks for {image.device}; the CPU build of {name} runs")
+    return Runtime(image.framework, title, (release.requirement, *release.beside, *_ALSO), interpreter, tuple(notes))
+
+
+def _why_unknown(image: Image) -> tuple[str, str]:
+    known = "images of scikit-learn (sagemaker-scikit-learn) and XGBoost (sagemaker-xgboost) run here"
+    if image.framework == "byoc":
+        return f"The image {image.uri!r} is not one that slipway knows, and running other images is not built yet.", known
+    return f"The image {image.uri!r} ({image.framework}) is not supported yet.", known
+
+
+def _choose(
+    releases: Sequence[Release], wanted: Version, own: Interpreter, others: Callable[[], Sequence[Interpreter]]
+) -> tuple[Release, Interpreter]:
+    """An exact release on our own interpreter, else on another, else the nearest that any can have."""
+    exact = [release for release in releases if release.minor == wanted]
+    if found := _fitting(exact, [own]):
+        return found
+    interpreters = [own, *others()]
+    if found := _fitting(exact, interpreters):
+        return found
+    newer = sorted((r for r in releases if r.minor > wanted), key=lambda r: r.minor)
+    older = sorted((r for r in releases if r.minor < wanted), key=lambda r: r.minor, reverse=True)
+    if found := _fitting([*newer, *older], interpreters):
+        return found
+    version = ".".join(map(str, own.version))
+    raise cannot("environment", f"No release of the framework has wheels for Python {version}.", "install Python 3.11 or 3.12")
+
+
+def _fitting(releases: Sequence[Release], interpreters: Sequence[Interpreter]) -> tuple[Release, Interpreter] | None:
+    for release in releases:
+        for interpreter in interpreters:
+            if release.pythons[0] <= interpreter.version <= release.pythons[1]:
+                return release, interpreter
+    return None
+
+
+def _minor(version: str) -> Version:
+    numbers = [int(n) for n in re.findall(r"\d+", version)[:2]]
+    return (numbers[0], numbers[1] if len(numbers) > 1 else 0)
+
+
+def own_interpreter() -> Interpreter:
+    """The one that runs slipway, outside of its virtual environment."""
+    base: str = getattr(sys, "_base_executable", None) or sys.executable
+    return Interpreter(os.path.realpath(base), sys.version_info[:2])
+
+
+def find_interpreters() -> list[Interpreter]:
+    """Installed Pythons: on PATH, of pyenv, of uv. Runs each once (blocking, some 20 ms each): a name proves nothing."""
+    candidates = [path for minor in range(OLDEST_PYTHON[1], 15) if (path := shutil.which(f"python3.{minor}"))]
+    home = os.path.expanduser("~")
+    roots = [os.environ.get("PYENV_ROOT", f"{home}/.pyenv") + "/versions", f"{home}/.local/share/uv/python"]
+    for root in roots:
+        candidates += sorted(glob.glob(f"{glob.escape(root)}/*/bin/python3"))
+    found: dict[str, Interpreter] = {}
+    for path in candidates:
+        code = "import sys, os; print(*sys.version_info[:2], os.path.realpath(sys.executable))"
+        with contextlib.suppress(OSError, ValueError, subprocess.SubprocessError):
+            result = subprocess.run([path, "-I", "-c", code], capture_output=True, text=True, timeout=10, check=True)
+            major, minor, real = result.stdout.strip().split(" ", 2)
+            if (int(major), int(minor)) >= OLDEST_PYTHON:
+                found.setdefault(real, Interpreter(real, (int(major), int(minor))))
+    return list(found.values())
