@@ -163,6 +163,8 @@ class Logs:
         self.group(account, region, group)
         ingestion = self._stamp()
         folder = self._stream(account, region, group, stream)
+        if _about(folder, Stream) is None:
+            raise NoStream(stream)
         appender = Appender(folder, self._segment_bytes)
         try:
             if any(timestamp > ingestion for timestamp, _ in events):
