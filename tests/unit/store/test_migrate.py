@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from typing import Any
 
@@ -67,6 +68,11 @@ def test_head_is_the_newest_migration() -> None:
 async def test_a_current_database_is_opened_as_it_is(database_url: str) -> None:
     for _ in range(2):
         db = await Db.open(database_url)
+        await db.close()
+
+
+async def test_a_fresh_database_may_be_opened_several_times_at_once(database_url: str) -> None:
+    for db in await asyncio.gather(*(Db.open(database_url) for _ in range(4))):
         await db.close()
 
 
