@@ -98,6 +98,7 @@ class Host:
         (self.model / "code").mkdir(parents=True)
         self.run.mkdir()
         self.process: subprocess.Popen[bytes] | None = None
+        self.clients: list[FrameClient] = []
         self.config: dict[str, Any] = {
             "flavour": "sklearn",
             "model_dir": str(self.model),
@@ -154,6 +155,11 @@ class Host:
     def worker(self, index: int = 0) -> str:
         return str(self.run / f"w{index}.sock")
 
+    def frames(self, index: int = 0, version: int = frames.VERSION) -> FrameClient:
+        client = FrameClient(self.worker(index), version)
+        self.clients.append(client)
+        return client
+
     def invoke(self, body: Any = b"", content_type: str = "", accept: str = "", index: int = 0, **headers: str) -> Reply:
         if content_type:
             headers["Content-Type"] = content_type
@@ -170,6 +176,8 @@ class Host:
 
     def stop(self) -> int:
         """SIGTERM; the exit status."""
+        for client in self.clients:
+            client.close()
         process = self.process
         if process is None:
             return 0

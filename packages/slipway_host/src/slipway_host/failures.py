@@ -134,6 +134,9 @@ def _import(error: BaseException, place: Place) -> tuple[str, str, str] | None:
     name = error.name or ""
     top = name.partition(".")[0]
     where = _user_line(error, place)
+    if isinstance(error, ModuleNotFoundError) and top in getattr(sys, "stdlib_module_names", ()):
+        mend = f"let user {os.getuid()} read {os.path.dirname(os.__file__)}, or use an interpreter that is whole"
+        return "environment", f"Python's own module {name!r} cannot be loaded{where}.", mend
     if isinstance(error, ModuleNotFoundError) and name:
         package = _DISTRIBUTIONS.get(top, top)
         near = _near_modules(top, place)

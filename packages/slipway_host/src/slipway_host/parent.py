@@ -18,7 +18,7 @@ import time
 from collections.abc import MutableMapping
 from typing import Any, Callable
 
-from . import crew, failures, guard, pings, slots
+from . import crew, failures, frames, guard, pings, slots
 from .contract import MODEL_DIR, Place
 
 STOP_SECONDS = 1.5
@@ -42,6 +42,7 @@ class Config:
         self.uid: int | None = values.get("uid")
         self.gid: int | None = values.get("gid")
         self.invoke_seconds = float(values.get("invoke_seconds") or 60.0)
+        self.grace_seconds = float(values.get("grace_seconds") or frames.GRACE)
         self.request_bytes = int(values.get("request_bytes") or DEFAULT_REQUEST_BYTES)
         self.response_bytes = int(values.get("response_bytes") or DEFAULT_RESPONSE_BYTES)
         self.stop_seconds = float(values.get("stop_seconds") or STOP_SECONDS)

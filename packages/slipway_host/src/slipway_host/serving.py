@@ -37,5 +37,5 @@ def serve(
     ready: Callable[[], None],
 ) -> None:
     """Until SIGTERM."""
-    limits = Limits(config.invoke_seconds, config.request_bytes, config.response_bytes)
+    limits = Limits(config.invoke_seconds, config.grace_seconds, config.request_bytes, config.response_bytes)
     Worker(listener, service, cells, base, limits).run(ready)

@@ -29,10 +29,12 @@ _KEPT_CALLS = 256
 
 
 class Limits:
-    """Of one worker: seconds a request may take when it names none, bytes of a request and of an answer."""
+    """Of one worker: seconds a request may take when it names none, seconds more before the worker is killed, bytes of a
+    request and of an answer."""
 
-    def __init__(self, invoke_seconds: float, request_bytes: int, response_bytes: int) -> None:
+    def __init__(self, invoke_seconds: float, grace_seconds: float, request_bytes: int, response_bytes: int) -> None:
         self.invoke_seconds = invoke_seconds
+        self.grace_seconds = grace_seconds
         self.request_bytes = request_bytes
         self.response_bytes = response_bytes
 
@@ -85,7 +87,7 @@ class Worker:
 
     def begin(self, timeout_ms: int, now: float) -> None:
         """A request starts: its deadline is published."""
-        self.cells[self.base] = now + (timeout_ms * 0.001 or self.limits.invoke_seconds) + frames.GRACE
+        self.cells[self.base] = now + (timeout_ms * 0.001 or self.limits.invoke_seconds) + self.limits.grace_seconds
 
     def end(self) -> None:
         self.cells[self.base] = 0.0
@@ -170,7 +172,8 @@ class FrameConnection:
         unpack, size = frames.HEADER.unpack_from, frames.HEADER_SIZE
         pack, invoke, clock = frames.HEADER.pack, worker.service.invoke, time.monotonic
         cells, base, out, oldest, offset = worker.cells, worker.base, [], 0.0, 0
-        default_timeout, largest = worker.limits.invoke_seconds + frames.GRACE, worker.limits.response_bytes
+        grace, largest = worker.limits.grace_seconds, worker.limits.response_bytes
+        default_timeout = worker.limits.invoke_seconds + grace
         while end - offset >= size:
             length, kind, _flags, head_length, _status, timeout, ident = unpack(buffer, offset)
             if length > MAX_LENGTH or head_length > length:
@@ -194,7 +197,7 @@ class FrameConnection:
                 out = []
             if not out:
                 oldest = now
-            cells[base] = now + (timeout * 0.001 + frames.GRACE if timeout else default_timeout)
+            cells[base] = now + (timeout * 0.001 + grace if timeout else default_timeout)
             status, answer_head, body = invoke(call, view[start + head_length : offset].tobytes())
             if type(body) is bytes and len(body) <= frames.MAX_BODY and len(body) <= largest:
                 cells[base] = 0.0
