@@ -1,0 +1,288 @@
+"""Model data and code on this node: fetched through the object service, unpacked once per content, shared read-only.
+
+`<data>/artifacts/<key>/tree` is what replicas see, `about.json` beside it says how large it is; a folder under its final name
+is complete. Content is known by source and ETag. The folders are a cache of the object store: what is unused goes when there
+is too much, and all goes when the machine was booted anew (a power cut may have left empty files).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from slipway.core.replicas import Artifact
+from slipway.replicas import unpack
+from slipway.replicas.download import download
+from slipway.replicas.failures import CannotRun, cannot
+
+logger = logging.getLogger(__name__)
+
+KEEP_BYTES = 20 * 1024**3
+"""Unpacked bytes of unused artifacts that stay."""
+UNPACK_UID = 199_999
+"""As root, the extractor runs as this user, who owns nothing else."""
+_UNPACK_SECONDS = 60.0
+_UNPACK_BYTES_PER_SECOND = 4 * 1024 * 1024
+
+Progress = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class _Entry:
+    work: asyncio.Task[str]
+    users: int = 0
+    watchers: list[Progress] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Holding:
+    """An artifact in use: it stays until `release`."""
+
+    path: str
+    """The folder that a container sees as the artifact's target."""
+    release: Callable[[], None]
+
+
+class Artifacts:
+    """Everything fetched, below one folder of this keeper's alone."""
+
+    def __init__(
+        self, directory: str, object_service: str, host: str, bounds: unpack.Bounds, *, keep_bytes: int = KEEP_BYTES
+    ) -> None:
+        """`object_service`: address (`unix:…`) that answers presigned GETs; `host`: the Host that they were signed for."""
+        self._folder = directory
+        self._service = object_service
+        self._host = host
+        self._bounds = bounds
+        self._keep_bytes = keep_bytes
+        self._entries: dict[str, _Entry] = {}
+        self._evicting = asyncio.Lock()
+        """Held while folders go, so that nobody finds one that is about to."""
+
+    def open(self) -> None:
+        """Make the folder; drop what another boot or a dead keeper left half done. Blocking."""
+        os.makedirs(self._folder, mode=0o755, exist_ok=True)
+        boot = _boot_id()
+        marker = f"{self._folder}/boot"
+        with contextlib.suppress(FileNotFoundError), open(marker) as file:
+            if file.read() == boot:
+                for name in os.listdir(self._folder):
+                    if ".making" in name:
+                        shutil.rmtree(f"{self._folder}/{name}", ignore_errors=True)
+                return
+        for name in os.listdir(self._folder):
+            if name != "boot":
+                shutil.rmtree(f"{self._folder}/{name}", ignore_errors=True)
+        with open(marker, "w") as file:
+            file.write(boot)
+
+    async def hold(self, artifacts: Sequence[Artifact], progress: Progress, timeout: float) -> Holding:
+        """The folder for `artifacts` (all of one target), fetched if it is not there. CannotRun; TimeoutError never.
+
+        Several callers share one fetch, which ends when the last of them has been cancelled.
+        """
+        key = _key(artifacts)
+        entry = self._entries.get(key)
+        if entry is None or (entry.work.done() and not _good(entry.work)):
+            entry = _Entry(asyncio.get_running_loop().create_task(self._make(key, tuple(artifacts))))
+            self._entries[key] = entry
+        entry.users += 1
+        entry.watchers.append(progress)
+        held = [True]
+
+        def release() -> None:
+            if held.pop() if held else False:
+                self._release(key, entry)
+
+        try:
+            async with asyncio.timeout(timeout):
+                path = await asyncio.shield(entry.work)
+        except TimeoutError:
+            release()
+            raise cannot("fetch-failed", f"{artifacts[0].source} was not fetched within {timeout:.0f} seconds.") from None
+        except BaseException:
+            release()
+            raise
+        finally:
+            entry.watchers.remove(progress)
+        return Holding(path, release)
+
+    async def close(self) -> None:
+        for entry in list(self._entries.values()):
+            entry.work.cancel()
+        await asyncio.gather(*(entry.work for entry in self._entries.values()), return_exceptions=True)
+
+    def _release(self, key: str, entry: _Entry) -> None:
+        entry.users -= 1
+        if entry.users:
+            return
+        if not entry.work.done():
+            entry.work.cancel()
+        elif _good(entry.work):
+            with contextlib.suppress(OSError):
+                os.utime(os.path.dirname(entry.work.result()))
+        if self._entries.get(key) is entry:
+            del self._entries[key]
+
+    async def _make(self, key: str, artifacts: tuple[Artifact, ...]) -> str:
+        final = f"{self._folder}/{key}"
+        async with self._evicting:
+            if await asyncio.to_thread(os.path.exists, final):
+                return f"{final}/tree"
+            await asyncio.to_thread(self._evict)
+        making = f"{self._folder}/{key}.making"
+        await asyncio.to_thread(shutil.rmtree, making, True)
+        try:
+            os.makedirs(f"{making}/tree")
+            total = 0
+            for artifact in artifacts:
+                total += await self._add(artifact, making, lambda text: self._tell(key, text))
+            await asyncio.to_thread(_complete, making, final, total, artifacts[0].source)
+        except OSError as error:
+            raise _disk_failure(error, artifacts[0].source) from error
+        finally:
+            await asyncio.to_thread(shutil.rmtree, making, True)
+        return f"{final}/tree"
+
+    async def _add(self, artifact: Artifact, making: str, progress: Progress) -> int:
+        """Fetch one object into the tree; its unpacked bytes."""
+        file = f"{making}/archive" if artifact.archive else _place(f"{making}/tree", artifact)
+        progress(f"fetching {artifact.source}")
+        await download(artifact, self._service, self._host, file, progress)
+        if not artifact.archive:
+            os.chmod(file, 0o644)
+            return artifact.size
+        progress(f"unpacking {artifact.source}")
+        counted = await unpack_file(file, f"{making}/tree", self._bounds, artifact.source)
+        os.unlink(file)
+        return counted
+
+    def _tell(self, key: str, text: str) -> None:
+        for watcher in self._entries[key].watchers if key in self._entries else ():
+            watcher(text)
+
+    def _evict(self) -> None:
+        """Remove the longest unused until what is unused fits. Blocking."""
+        unused: list[tuple[float, int, str]] = []
+        for name in os.listdir(self._folder):
+            if name in self._entries or "." in name:
+                continue
+            with contextlib.suppress(OSError, ValueError, KeyError), open(f"{self._folder}/{name}/about.json") as file:
+                used = os.stat(f"{self._folder}/{name}").st_mtime
+                unused.append((used, int(json.load(file)["bytes"]), name))
+        total = sum(size for _, size, _ in unused)
+        for _, size, name in sorted(unused):
+            if total <= self._keep_bytes:
+                break
+            os.rename(f"{self._folder}/{name}", f"{self._folder}/{name}.making-old")
+            shutil.rmtree(f"{self._folder}/{name}.making-old", ignore_errors=True)
+            logger.info("artifact-evicted", extra={"key": name, "bytes": size})
+            total -= size
+
+
+async def unpack_file(archive: str, target: str, bounds: unpack.Bounds, source: str) -> int:
+    """Unpack in a limited child process; the bytes unpacked. CannotRun with the child's reason."""
+    size = (await asyncio.to_thread(os.stat, archive)).st_size
+    seconds = _UNPACK_SECONDS + size / _UNPACK_BYTES_PER_SECOND
+    as_root = os.geteuid() == 0
+    order = {
+        "bytes": bounds.bytes,
+        "entries": bounds.entries,
+        "ratio": bounds.ratio,
+        "cpu_seconds": int(seconds),
+        "uid": UNPACK_UID if as_root else None,
+    }
+    target_fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        if as_root:
+            os.fchown(target_fd, UNPACK_UID, UNPACK_UID)
+        answer, words = await _run_child(archive, target_fd, json.dumps(order), seconds)
+    finally:
+        os.close(target_fd)
+    if answer.get("kind") == "ok":
+        return int(answer["bytes"])
+    if answer:
+        raise cannot(str(answer["kind"]), f"{source}: {answer['message']}.", str(answer["mend"]))
+    raise cannot(
+        "archive-too-large", f"{source}: unpacking it took too much time or memory. {words}".strip(), "pack fewer files"
+    )
+
+
+async def _run_child(archive: str, target_fd: int, order: str, seconds: float) -> tuple[dict[str, str], str]:
+    """The child's answer, {} if it was ended by a limit; and what it said instead."""
+    script = 'exec 3<&"$1"; shift; exec "$@"'  # descriptor 3, whatever number ours has
+    with open(archive, "rb") as packed:  # noqa: ASYNC230  opening only
+        process = await asyncio.create_subprocess_exec(
+            "/bin/sh", "-c", script, "unpack", str(target_fd), sys.executable, "-I", "-S", unpack.__file__, order,
+            stdin=packed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[target_fd], env={},
+        )  # fmt: skip
+    try:
+        async with asyncio.timeout(seconds):
+            out, err = await process.communicate()
+    except TimeoutError:
+        return {}, f"It did not end within {seconds:.0f} seconds."
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    with contextlib.suppress(ValueError):
+        answer: dict[str, str] = json.loads(out)
+        return answer, ""
+    words = err.decode("utf-8", "replace").strip().splitlines()
+    logger.warning("unpack-failed", extra={"exit": process.returncode, "error": words[-1] if words else ""})
+    return {}, ""
+
+
+def _key(artifacts: Sequence[Artifact]) -> str:
+    """Content: where from and which version, under which name. Not the URL, which is signed anew each time."""
+    parts = [[a.source, a.etag.strip('"'), a.size, a.archive, a.name] for a in artifacts]
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+def _good(work: asyncio.Task[str]) -> bool:
+    return work.done() and not work.cancelled() and work.exception() is None
+
+
+def _place(tree: str, artifact: Artifact) -> str:
+    """Where a single file goes below its target; an object's key may hold anything."""
+    try:
+        parts = unpack.clean_path(os.fsencode(artifact.name or artifact.source.rsplit("/", 1)[-1]))
+    except unpack.Refused as refused:
+        raise cannot("fetch-failed", f"{artifact.source}: {refused.message}.") from None
+    if not parts:
+        raise cannot("fetch-failed", f"{artifact.source}: an object without a name cannot become a file.")
+    path = os.path.join(tree, *(os.fsdecode(part) for part in parts))
+    try:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise cannot("fetch-failed", f"{artifact.source}: another object has the name of its folder.") from None
+    return path
+
+
+def _complete(making: str, final: str, total: int, source: str) -> None:
+    with open(f"{making}/about.json", "w") as file:
+        json.dump({"bytes": total, "source": source}, file)
+    for folder in (making, f"{making}/tree"):
+        os.chmod(folder, 0o755)  # noqa: S103  replicas have users of their own and must read it
+    os.rename(making, final)
+
+
+def _disk_failure(error: OSError, source: str) -> CannotRun:
+    if error.errno in (28, 122):
+        return cannot("disk-full", f"{source}: the disk is full.", "free space in slipway's data directory")
+    return cannot("fetch-failed", f"{source}: {error.strerror or error}.")
+
+
+def _boot_id() -> str:
+    with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+    return "unknown"

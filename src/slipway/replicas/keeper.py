@@ -1,0 +1,77 @@
+"""All replicas of one node: what `link.keeper` serves. It carries out and remembers; it decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from slipway.core.replicas import ReplicaSpec, ReplicaState
+from slipway.replicas.launch import Tools
+from slipway.replicas.supervise import PING_EVERY, Replica
+
+logger = logging.getLogger(__name__)
+
+REMEMBERED = 2000
+"""Replicas that have exited and that nobody asked to forget yet."""
+
+
+class Keeper:
+    """Start, stop, list: all safe to repeat, by id."""
+
+    def __init__(self, tools: Tools, *, ping_every: float = PING_EVERY) -> None:
+        self._tools = tools
+        self._ping_every = ping_every
+        self._replicas: dict[str, Replica] = {}
+        self._subscribers: list[Callable[[ReplicaState], None]] = []
+        self._closing = False
+
+    async def start(self, spec: ReplicaSpec) -> None:
+        """Begin to start it; an id that is known, also as exited, changes nothing."""
+        if spec.id in self._replicas or self._closing:
+            return
+        logger.info("replica-start", extra={"replica": spec.id, "owner": spec.owner, "image": spec.image})
+        self._replicas[spec.id] = Replica(spec, self._tools, self._tell, ping_every=self._ping_every)
+        self._forget_oldest()
+
+    async def stop(self, id: str, grace: float) -> None:
+        """Begin to stop it. One that has exited is forgotten."""
+        replica = self._replicas.get(id)
+        if replica is None:
+            return
+        if replica.state.phase == "exited":
+            del self._replicas[id]
+        else:
+            logger.info("replica-stop", extra={"replica": id, "grace": grace})
+            replica.stop(grace)
+
+    def list(self) -> list[ReplicaState]:
+        return [replica.state for replica in self._replicas.values()]
+
+    def subscribe(self, callback: Callable[[ReplicaState], None]) -> Callable[[], None]:
+        self._subscribers.append(callback)
+        return lambda: self._subscribers.remove(callback)
+
+    async def close(self, grace: float) -> None:
+        """Stop every replica, all at once; returns when none is left."""
+        self._closing = True
+        alive = [replica for replica in self._replicas.values() if replica.state.phase != "exited"]
+        for replica in alive:
+            replica.stop(grace)
+        await asyncio.gather(*(replica.ended() for replica in alive))
+        await self._tools.artifacts.close()
+
+    def kill(self) -> None:
+        """Everything, now."""
+        for replica in self._replicas.values():
+            if replica.state.phase != "exited":
+                replica.kill()
+
+    def _tell(self, state: ReplicaState) -> None:
+        for callback in list(self._subscribers):
+            callback(state)
+
+    def _forget_oldest(self) -> None:
+        exited = [id for id, replica in self._replicas.items() if replica.state.phase == "exited"]
+        for id in exited[: max(0, len(exited) - REMEMBERED)]:
+            del self._replicas[id]

@@ -1,0 +1,235 @@
+"""From a ReplicaSpec to a running host: artifacts, environment, limits, run folder, command."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from slipway.backing.log_writer import LogWriter
+from slipway.core.replicas import Artifact, ReplicaSpec
+from slipway.replicas.artifacts import Artifacts, Holding
+from slipway.replicas.cgroups import Cgroup, Cgroups
+from slipway.replicas.environments import Environment, Environments
+from slipway.replicas.failures import cannot
+from slipway.replicas.process import Process, spawn
+from slipway.replicas.requirements import find_requirements, read_requirements
+from slipway.replicas.sandbox import FIRST_UID, SYSTEM_PATH, UIDS, Confinement, Sandbox, environment_script, warning
+
+MODEL = "/opt/ml/model"
+CODE = "/opt/ml/code"
+_TARGET = re.compile(r"/opt/ml(/[A-Za-z0-9._-]+)+")
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
+
+Progress = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Tools:
+    """What all replicas of a keeper share; built by `roles.keeper`."""
+
+    replicas_dir: str
+    """Run folders, one for each replica; a short path."""
+    host_package: str
+    """The folder of slipway_host, whose `__main__.py` runs inside."""
+    sandbox: Sandbox
+    cgroups: Cgroups
+    artifacts: Artifacts
+    environments: Environments
+    open_log: Callable[[ReplicaSpec], LogWriter]
+    memory_bytes: int = 0
+    """Upper bound for every replica; 0: none."""
+    invoke_seconds: float = 60.0
+    response_bytes: int = 25 * 1024 * 1024
+    request_bytes: int = 25 * 1024 * 1024
+    _next_uid: int = field(default=0)
+
+    def run_dir(self, spec: ReplicaSpec) -> str:
+        return f"{self.replicas_dir}/{spec.id}"
+
+    def take_uid(self) -> int | None:
+        """A user id for one more replica, as root."""
+        if not self.sandbox.as_root:
+            return None
+        self._next_uid = (self._next_uid + 1) % UIDS
+        return FIRST_UID + self._next_uid
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    environment: Environment
+    trees: Mapping[str, str]
+    """Target inside → folder here."""
+    run_dir: str
+    uid: int | None
+    cgroup: Cgroup | None
+    memory_bytes: int
+    notes: tuple[str, ...]
+
+
+def effective_memory(spec: ReplicaSpec, tools: Tools) -> int:
+    """The smaller of the two limits that are set; 0: none."""
+    return min((limit for limit in (spec.memory_bytes, tools.memory_bytes) if limit), default=0)
+
+
+def check(spec: ReplicaSpec) -> None:
+    """Refuse what would become a path or a command of ours and cannot. CannotRun."""
+    if not _ID.fullmatch(spec.id):
+        raise cannot("internal", f"the replica's id {spec.id!r} cannot name a folder")
+    for artifact in spec.artifacts:
+        if not _TARGET.fullmatch(artifact.target) or posixpath.normpath(artifact.target) != artifact.target:
+            raise cannot("internal", f"{artifact.target!r} is no place for model data")
+    try:
+        environment_script({**spec.environment, **spec.platform})
+    except ValueError as error:
+        raise cannot("internal", str(error)) from None
+
+
+async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], progress: Progress) -> Prepared:
+    """Everything that must be there before a process starts. `holdings` gets what the caller must release. CannotRun."""
+    check(spec)
+    if spec.isolated and tools.sandbox.bwrap is None:
+        message = f"Network isolation was asked for and cannot be had: {tools.sandbox.reason}."
+        raise cannot("isolation", message, tools.sandbox.mend)
+    await tools.environments.runtime(spec.image)  # an unknown image fails before anything is fetched
+    building = asyncio.create_task(tools.environments.ensure(spec.image, progress))
+    try:
+        trees = await _fetch(spec, tools, holdings, progress)
+        environment = await building
+    finally:
+        building.cancel()
+        await asyncio.wait([building])
+    environment = await _with_requirements(spec, tools, trees, progress) or environment
+    notes = list(environment.notes)
+    if tools.sandbox.bwrap is None:
+        notes.append(warning(tools.sandbox))
+    memory = effective_memory(spec, tools)
+    cgroup = None
+    if tools.cgroups.version:
+        try:
+            cgroup = tools.cgroups.create(spec.id, memory)
+        except OSError as error:
+            notes.append(f"no cgroup for this replica ({error.strerror}): memory is limited for each process alone")
+    elif memory:
+        notes.append(f"memory is limited for each process alone: {tools.cgroups.reason}")
+    uid = tools.take_uid()
+    run_dir = await asyncio.to_thread(_make_run_dir, tools.run_dir(spec), uid)
+    return Prepared(environment, trees, run_dir, uid, cgroup, memory, tuple(notes))
+
+
+async def _fetch(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], progress: Progress) -> dict[str, str]:
+    """Folder of each target."""
+    targets: dict[str, list[Artifact]] = {}
+    for artifact in spec.artifacts:
+        targets.setdefault(artifact.target, []).append(artifact)
+    trees = {}
+    for target, artifacts in targets.items():
+        holding = await tools.artifacts.hold(artifacts, progress, spec.fetch_timeout)
+        holdings.append(holding)
+        trees[target] = holding.path
+    return trees
+
+
+async def _with_requirements(
+    spec: ReplicaSpec, tools: Tools, trees: Mapping[str, str], progress: Progress
+) -> Environment | None:
+    """The image's environment with what the model's requirements.txt adds; None when there is no such file."""
+    file = await asyncio.to_thread(find_requirements, trees.get(CODE), trees.get(MODEL))
+    if file is None:
+        return None
+    wanted = await asyncio.to_thread(read_requirements, file, spec.environment)
+    return await tools.environments.ensure(spec.image, progress, wanted=wanted, isolated=spec.isolated)
+
+
+def _make_run_dir(path: str, uid: int | None) -> str:
+    os.makedirs(path, mode=0o700)
+    if uid is not None:
+        os.chown(path, uid, uid)
+    os.mkdir(f"{path}/model", 0o755)
+    return path
+
+
+async def launch(spec: ReplicaSpec, tools: Tools, prepared: Prepared, log: LogWriter) -> Process:
+    """Start the host. CannotRun when not even a process can be made."""
+    sandboxed = tools.sandbox.bwrap is not None
+    model = MODEL if sandboxed else prepared.trees.get(MODEL, f"{prepared.run_dir}/model")
+    code = (CODE if sandboxed else prepared.trees[CODE]) if CODE in prepared.trees else None
+    config = _config(spec, tools, prepared, model, code)
+    environment = _variables(spec, prepared.environment)
+    start = f"{prepared.run_dir}/start.sh"
+    await asyncio.to_thread(_write_start, prepared, config, start if sandboxed else None, environment)
+    host = [prepared.environment.python, f"{tools.host_package}/__main__.py", "--config", f"{prepared.run_dir}/config.json"]
+    confinement = Confinement(
+        run_dir=prepared.run_dir,
+        binds=prepared.trees,
+        readable=(*prepared.environment.readable, tools.host_package),
+        isolated=spec.isolated,
+        uid=prepared.uid,
+        memory_bytes=prepared.memory_bytes,
+        working_dir=MODEL,
+    )
+
+    def command(info_fd: int | None) -> list[str]:
+        if sandboxed:
+            return tools.sandbox.command(confinement, ["/bin/sh", start, *host], info_fd)
+        return host
+
+    limit = prepared.memory_bytes if prepared.cgroup is None else 0
+    try:
+        return await spawn(
+            command,
+            environment={"PATH": SYSTEM_PATH} if sandboxed else environment,
+            working_dir="/" if sandboxed else model,
+            sinks=(log.pipe(), log.pipe()),
+            cgroup=prepared.cgroup,
+            sandboxed=sandboxed,
+            data_bytes=limit,
+        )
+    except OSError as error:
+        raise cannot("internal", f"the container's process could not be started: {error.strerror}") from error
+
+
+def _config(spec: ReplicaSpec, tools: Tools, prepared: Prepared, model: str, code: str | None) -> dict[str, object]:
+    return {
+        "flavour": prepared.environment.flavour,
+        "model_dir": model,
+        "code_dir": code,
+        "run_dir": prepared.run_dir,
+        "workers": 0,
+        "cpus": spec.cpus,
+        "uid": None,
+        "gid": None,
+        "isolated": spec.isolated,
+        "invoke_seconds": tools.invoke_seconds,
+        "response_bytes": tools.response_bytes,
+        "request_bytes": tools.request_bytes,
+    }
+
+
+def _variables(spec: ReplicaSpec, environment: Environment) -> dict[str, str]:
+    """The container's whole environment: nothing of the keeper's. The user's own come last, as in a container's definition."""
+    return {
+        "PATH": f"{environment.path}/bin:{SYSTEM_PATH}",
+        "LANG": "C.UTF-8",
+        "HOME": "/tmp",  # noqa: S108  private to the sandbox, and writable
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **spec.platform,
+        **spec.environment,
+    }
+
+
+def _write_start(prepared: Prepared, config: dict[str, object], script: str | None, environment: Mapping[str, str]) -> None:
+    """config.json, and in a sandbox the script that sets the environment: for the replica's user alone."""
+    files = {f"{prepared.run_dir}/config.json": json.dumps(config)}
+    if script is not None:
+        files[script] = environment_script(environment)
+    for path, text in files.items():
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text)
+        if prepared.uid is not None:
+            os.chown(path, prepared.uid, prepared.uid)
