@@ -21,7 +21,8 @@ MAX_OBJECT = 5 * 1024**3
 class Source(Protocol):
     """Content on its way in.
 
-    It may have `trailers: dict[str, str]`, filled at its end with aws-chunked trailers by lower-case name.
+    It may have `trailers: dict[str, str]`, filled at its end with aws-chunked trailers by lower-case name. What it raises voids
+    all that it gave before.
     """
 
     def __aiter__(self) -> AsyncIterator[bytes]: ...

@@ -88,13 +88,6 @@ class Digests:
         for other in self._others.values():
             other.update(data)
 
-    def add(self, algorithm: str) -> bool:
-        """Ask for one more before the first octet; False: it is computed already."""
-        if algorithm in self._others:
-            return False
-        self._others[algorithm] = _new(algorithm)
-        return True
-
     @property
     def md5(self) -> bytes:
         return self._md5.digest()

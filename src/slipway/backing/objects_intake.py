@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from slipway.backing.objects import Source, Write
 from slipway.backing.objects_blobs import Blobs, Received, receive
-from slipway.backing.objects_digests import SIZES, Digests, decode_checksum
+from slipway.backing.objects_digests import Digests, decode_checksum
 from slipway.backing.objects_errors import disk_error, s3_error
+from slipway.backing.objects_promises import check_promises, missing
 from slipway.store.objects import Segment
-
-_TRAILER = "x-amz-checksum-"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,27 +61,11 @@ async def _examined(
 ) -> Taken:
     if received.size > most:
         raise s3_error("EntityTooLarge", ProposedSize=received.size, MaxSizeAllowed=most)
-    if write.length is not None and received.size != write.length:
-        raise s3_error("IncompleteBody", NumberBytesExpected=write.length, NumberBytesProvided=received.size)
     segments = (Segment(received.blob, received.size),) if received.blob is not None else ()
-    promised = {**write.checksums, **_from_trailers(trailers)}
-    checksums = dict(digests.checksums)
-    late = [name for name in promised if name not in checksums]
-    if late:
-        checksums |= await _computed(blobs, received.data, segments, late)
-    if write.md5 is not None and not hmac.compare_digest(write.md5, digests.md5):
-        raise s3_error("BadDigest", "The Content-MD5 you specified did not match what we received.")
-    for algorithm, value in promised.items():
-        if not hmac.compare_digest(decode_checksum(algorithm, value), decode_checksum(algorithm, checksums[algorithm])):
-            raise s3_error("BadDigest", f"The {algorithm} you specified did not match the calculated checksum.")
+    algorithms = missing(digests, write, trailers)
+    late = await _computed(blobs, received.data, segments, algorithms) if algorithms else {}
+    checksums = check_promises(received.size, digests, write, trailers, late)
     return Taken(received.size, digests.md5.hex(), checksums, received.data, segments)
-
-
-def _from_trailers(trailers: Mapping[str, str]) -> dict[str, str]:
-    """The checksums among aws-chunked trailers."""
-    known = {name.lower(): name for name in SIZES}
-    named = {name[len(_TRAILER) :]: value for name, value in trailers.items() if name.startswith(_TRAILER)}
-    return {known[name]: value for name, value in named.items() if name in known}
 
 
 async def _computed(blobs: Blobs, data: bytes | None, segments: Sequence[Segment], algorithms: Sequence[str]) -> dict[str, str]:

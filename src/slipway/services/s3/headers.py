@@ -80,13 +80,16 @@ def tags_of(request: Mapping[str, Any]) -> dict[str, str]:
 
 def write_of(request: Mapping[str, Any]) -> Write:
     """What a body promises. InvalidDigest."""
-    md5 = request.get("ContentMD5")
+    body, md5 = request.get("Body"), request.get("ContentMD5")
+    known = {f"x-amz-checksum-{name.lower()}": name for name in SIZES}
+    announced = [known[name] for name in getattr(body, "announced", ()) if name in known]
     algorithm = request.get("ChecksumAlgorithm")
     return Write(
-        length=request.get("ContentLength"),
+        # Of the content: the Content-Length header counts the framing of aws-chunked as well.
+        length=getattr(body, "length", request.get("ContentLength")),
         md5=decode_md5(md5) if md5 is not None else None,
         checksums=checksums_of(request),
-        compute=(algorithm,) if algorithm in SIZES else (),
+        compute=tuple(dict.fromkeys([*announced, *([algorithm] if algorithm in SIZES else [])])),
     )
 
 
