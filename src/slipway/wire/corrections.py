@@ -126,7 +126,9 @@ VALIDATION_CODES: Mapping[str, str] = {
 }
 
 PATTERNS: Mapping[str, str] = {
-    # Patterns that a backtracking matcher would chew on for ever, as their equals that it does not.
+    # Patterns that a backtracking matcher would chew on for ever, or that Java alone can read, as their equals.
+    r"([\p{L}\p{Z}\p{N}_.:\/=+\-@]*)${1,128}": r"[\p{L}\p{Z}\p{N}_.:/=+\-@]*",
+    r"([\p{L}\p{Z}\p{N}_.:\/=+\-@]*)${1,256}": r"[\p{L}\p{Z}\p{N}_.:/=+\-@]*",
     r"[a-z0-9]([-a-z0-9]*[a-z0-9]){0,39}?": r"[a-z0-9](?:-*[a-z0-9])*",
 }
 

@@ -86,7 +86,7 @@ class Router:
 
         Raises Unroutable.
         """
-        found = {name: value for name, value in reversed(list(headers))}
+        found = dict(reversed(list(headers)))
         path, _, query = target.partition(b"?")
         base = Route(
             "",

@@ -1,0 +1,179 @@
+"""What the model demands of parameters: required, length, range, pattern, enum; in the frame of AWS's own answer.
+
+`2 validation errors detected: Value 'x y' at 'modelName' failed to satisfy constraint: Member must satisfy regular
+expression pattern: …; Value null at 'primaryContainer.image' failed to satisfy constraint: Member must not be null`
+(hosting.md 2.9). In the order of the model's members, depth first. botocore checks required members and minimums on the
+client's side; maxima, patterns and enums come first here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+from typing import Any
+
+from botocore.model import OperationModel
+
+from .corrections import VALIDATION_CODES
+from .errors import AwsError
+from .models import streaming_input
+from .parse_xml import malformed_xml
+from .patterns import MAX_CHECKED, compiled
+
+_MAX_REPORTED = 100
+_MAX_SHOWN = 1024
+"""Characters of a value that an error repeats."""
+
+Violation = tuple[str, str]
+"""Where and what, worded."""
+
+
+def validate(operation: OperationModel, params: dict[str, Any]) -> None:
+    """AwsError with the service's code (mostly ValidationException), HTTP 400, naming every violation, 100 at most."""
+    shape = operation.input_shape
+    if shape is None:
+        return
+    found = list(islice(_structure(shape, params, "", streaming_input(operation)), _MAX_REPORTED))
+    if not found:
+        return
+    service = operation.service_model.service_name
+    if service == "s3" and any(path.count(".") and what.startswith("Value null") for path, what in found):
+        raise malformed_xml()  # a body that lacks an element; the schema is all that S3 speaks of
+    errors = "error" if len(found) == 1 else "errors"
+    text = f"{len(found)} validation {errors} detected: {'; '.join(what for _, what in found)}"
+    raise AwsError(VALIDATION_CODES.get(service, "ValidationException"), text, status=400)
+
+
+def _structure(shape: Any, params: dict[str, Any], path: str, streamed: str | None = None) -> Iterator[Violation]:
+    required = shape.required_members
+    for name, member in shape.members.items():
+        where = f"{path}{name[:1].lower()}{name[1:]}"
+        value = params.get(name)
+        if value is not None:
+            yield from _value(member, value, where)
+        elif name in required and name != streamed:
+            yield where, f"Value null at '{where}' failed to satisfy constraint: Member must not be null"
+
+
+def _value(shape: Any, value: Any, where: str) -> Iterator[Violation]:
+    for constraint in _broken(shape, value):
+        yield where, f"{_shown(shape, value)} at '{where}' failed to satisfy constraint: {constraint}"
+    match shape.type_name:
+        case "structure":
+            if not shape.is_document_type:
+                yield from _structure(shape, value, where + ".")
+        case "list":
+            yield from _list(shape, value, where)
+        case "map":
+            yield from _map(shape, value, where)
+
+
+def _list(shape: Any, value: list[Any], where: str) -> Iterator[Violation]:
+    member = shape.member
+    if member.type_name in ("structure", "list", "map"):
+        for number, item in enumerate(value, 1):
+            at = f"{where}.{number}.member"
+            if item is None:
+                yield at, f"Value null at '{at}' failed to satisfy constraint: Member must not be null"
+            else:
+                yield from _value(member, item, at)
+    elif any(item is None or any(_broken(member, item)) for item in value):
+        # Of scalars AWS shows the whole list and all that its members must be.
+        demands = _demands(member)
+        yield (
+            where,
+            f"{_shown(shape, value)} at '{where}' failed to satisfy constraint: Member must satisfy constraint: {demands}",
+        )
+
+
+def _map(shape: Any, value: dict[Any, Any], where: str) -> Iterator[Violation]:
+    if any(True for key in value if any(_broken(shape.key, key))):
+        frame = f"{_shown(shape, value)} at '{where}' failed to satisfy constraint"
+        yield where, f"{frame}: Map keys must satisfy constraint: {_demands(shape.key)}"
+    if shape.value.type_name in ("structure", "list", "map"):
+        for key, item in value.items():
+            at = f"{where}.{str(key)[:_MAX_SHOWN]}.member"
+            if item is None:
+                yield at, f"Value null at '{at}' failed to satisfy constraint: Member must not be null"
+            else:
+                yield from _value(shape.value, item, at)
+    elif any(item is None or any(_broken(shape.value, item)) for item in value.values()):
+        frame = f"{_shown(shape, value)} at '{where}' failed to satisfy constraint"
+        yield where, f"{frame}: Map value must satisfy constraint: {_demands(shape.value)}"
+
+
+def _broken(shape: Any, value: Any) -> Iterator[str]:
+    """The constraints of the shape itself that the value breaks, worded."""
+    metadata = shape.metadata
+    if not metadata:
+        return
+    match shape.type_name:
+        case "string" | "blob" | "list" | "map":
+            size, noun = len(value), "length"
+        case "integer" | "long" | "float" | "double":
+            size, noun = value, "value"
+        case _:
+            return
+    low, high = metadata.get("min"), metadata.get("max")
+    if high is not None and size > high:
+        yield f"Member must have {noun} less than or equal to {_number(high)}"
+    if low is not None and size < low:
+        yield f"Member must have {noun} greater than or equal to {_number(low)}"
+    if shape.type_name != "string":
+        return
+    enum, pattern = metadata.get("enum"), metadata.get("pattern")
+    if enum and value not in enum:
+        yield f"Member must satisfy enum value set: [{', '.join(enum)}]"
+    fits = size <= (MAX_CHECKED if high is None else min(high, MAX_CHECKED))
+    if pattern is not None and fits and not compiled(pattern).fullmatch(value):
+        yield f"Member must satisfy regular expression pattern: {pattern}"
+
+
+def _demands(shape: Any) -> str:
+    """All constraints of a scalar shape, as AWS lists them for members of lists and maps."""
+    metadata = shape.metadata
+    noun = "length" if shape.type_name in ("string", "blob") else "value"
+    demands = []
+    if "max" in metadata:
+        demands.append(f"Member must have {noun} less than or equal to {_number(metadata['max'])}")
+    if "min" in metadata:
+        demands.append(f"Member must have {noun} greater than or equal to {_number(metadata['min'])}")
+    if metadata.get("enum"):
+        demands.append(f"Member must satisfy enum value set: [{', '.join(metadata['enum'])}]")
+    if "pattern" in metadata:
+        demands.append(f"Member must satisfy regular expression pattern: {metadata['pattern']}")
+    demands.append("Member must not be null")
+    return f"[{', '.join(demands)}]"
+
+
+def _number(limit: float) -> str:
+    return str(int(limit)) if limit == int(limit) else str(limit)
+
+
+def _shown(shape: Any, value: Any) -> str:
+    """`Value 'x'`; of what the model calls sensitive, the word alone."""
+    if shape.metadata.get("sensitive"):
+        return "Value"
+    return f"Value '{_text(value)[:_MAX_SHOWN]}'"
+
+
+def _text(value: Any, room: int = _MAX_SHOWN) -> str:
+    """A value as Java prints it, cut short of what would not be shown anyway."""
+    match value:
+        case bool():
+            return str(value).lower()
+        case None:
+            return "null"
+        case str():
+            return value[:room]
+        case bytes():
+            return f"java.nio.HeapByteBuffer[pos=0 lim={len(value)} cap={len(value)}]"
+        case datetime():
+            return value.isoformat()
+        case dict():
+            items = ", ".join(f"{_text(key)}={_text(item)}" for key, item in islice(value.items(), 20))
+            return f"{{{items}}}"
+        case list():
+            return f"[{', '.join(_text(item) for item in islice(value, 50))}]"
+    return str(value)
