@@ -360,7 +360,7 @@ class EmbeddedObjects(Objects):
 
     async def abort(self, upload: Upload) -> None:
         def drop(conn: Connection) -> Sequence[str]:
-            uploads.get_upload(conn, upload.bucket, upload.key, upload.id)
+            uploads.get_upload(conn, upload.bucket, upload.key, upload.id, lock=True)
             return uploads.drop_upload(conn, upload.id)
 
         await self._commit(drop)

@@ -81,10 +81,11 @@ def _upload(values: Sequence[Any]) -> UploadRow:
     return UploadRow(name, bucket, bytes(key).decode(), created, attributes, tags)
 
 
-def get_upload(conn: Connection, bucket: str, key: str, upload: str) -> UploadRow:
-    """NoUpload, also when the id is another key's."""
+def get_upload(conn: Connection, bucket: str, key: str, upload: str, *, lock: bool = False) -> UploadRow:
+    """NoUpload, also when the id is another key's. `lock`, in a write only: nobody else ends it meanwhile."""
     found = and_(uploads.c.id == upload, uploads.c.bucket == bucket, uploads.c.key == key.encode())
-    row = conn.execute(select(uploads).where(found).with_for_update()).first()
+    query = select(uploads).where(found)
+    row = conn.execute(query.with_for_update() if lock else query).first()
     if row is None:
         raise NoUpload(upload)
     return _upload(row)
@@ -92,7 +93,7 @@ def get_upload(conn: Connection, bucket: str, key: str, upload: str) -> UploadRo
 
 def put_part(conn: Connection, bucket: str, key: str, part: PartRow) -> list[str]:
     """Put the part in place of the one with its number; the blobs that nothing names any more. NoUpload."""
-    get_upload(conn, bucket, key, part.upload)
+    get_upload(conn, bucket, key, part.upload, lock=True)
     at = and_(parts.c.upload == part.upload, parts.c.number == part.number)
     present = conn.execute(select(parts.c.segments).where(at)).first()
     conn.execute(delete(parts).where(at))
@@ -133,7 +134,7 @@ def complete_upload(
 
     NoUpload, PartsChanged, Precondition, NoBucket.
     """
-    get_upload(conn, upload.bucket, upload.key, upload.id)
+    get_upload(conn, upload.bucket, upload.key, upload.id, lock=True)
     present = {part.number: part for part in list_parts(conn, upload.id)}
     if any(present.get(part.number) != part for part in chosen):
         raise PartsChanged(upload.id)

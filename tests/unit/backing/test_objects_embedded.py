@@ -41,8 +41,8 @@ class Clock:
 
 
 @pytest.fixture
-async def db(tmp_path: Path) -> AsyncIterator[Db]:
-    db = await Db.open(str(tmp_path / "slipway.db"))
+async def db(database_url: str) -> AsyncIterator[Db]:
+    db = await Db.open(database_url)
     yield db
     await db.close()
 
