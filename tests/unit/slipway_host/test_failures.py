@@ -114,10 +114,10 @@ def test_death_by_signal(host: Host) -> None:
     assert "SIGSEGV (a crash inside a native library)" in report["message"]
 
 
-def test_out_of_memory(host: Host) -> None:
+@pytest.mark.parametrize("grow", ["x = bytearray(4 << 30)", "x = []\n    while True: x.append(bytearray(1 << 18))"])
+def test_out_of_memory(host: Host, grow: str) -> None:
     script = (
-        "import resource\ndef model_fn(d):\n"
-        "    resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))\n    return bytearray(4 << 30)\n"
+        f"import resource\ndef model_fn(d):\n    resource.setrlimit(resource.RLIMIT_AS, (400 << 20, 400 << 20))\n    {grow}\n"
     )
     report = fails(host, script)
     assert report["kind"] == "out-of-memory"
@@ -155,3 +155,12 @@ def test_unpickling_a_package_that_is_not_installed_is_an_import_error(host: Hos
 
 def test_a_flavour_that_is_not_there(host: Host) -> None:
     assert "no flavour 'cobol'" in fails(host, OK, flavour="cobol")["message"]
+
+
+def test_a_socket_that_cannot_be_bound(host: Host) -> None:
+    run = host.folder / ("long" * 30)
+    run.mkdir()
+    host.run = run
+    report = fails(host, OK, run_dir=str(run))
+    assert report["kind"] == "internal"
+    assert "could not bind its sockets" in report["message"]

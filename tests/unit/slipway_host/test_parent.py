@@ -138,7 +138,7 @@ def test_a_worker_that_outlives_its_request_is_killed_and_replaced(host: Host, w
             client.frame()
     else:
         with pytest.raises(ConnectionError):
-            host.invoke(b"sleep 60", content_type="text/csv", **{frames.TIMEOUT_HEADER: "100"})
+            ask(host.worker(), "POST", "/invocations", b"sleep 60", {frames.TIMEOUT_HEADER: "100", "Content-Type": "text/csv"})
     assert 0.3 <= time.monotonic() - started < 5
     assert pids(host)[0] != before
     assert "did not end its request in time" in host.output()

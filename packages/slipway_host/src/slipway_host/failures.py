@@ -17,6 +17,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
+from . import memory
 from .contract import LoadError, Place
 
 TAIL = 40
@@ -68,7 +69,7 @@ def explain(error: BaseException, place: Place) -> Report:
 def _memory(error: BaseException, place: Place) -> tuple[str, str, str] | None:
     if not isinstance(error, MemoryError):
         return None
-    limit = memory_limit()
+    limit = memory.limit()
     bound = f"; the limit is {_mib(limit)}" if limit else ""
     detail = f" ({error})" if str(error) else ""
     return (
@@ -179,7 +180,7 @@ def exited(status: int, stage: str, oom_kills: int) -> Report:
     except ValueError:
         name = f"signal {number}"
     if number == signal.SIGKILL and oom_kills > 0:
-        limit = memory_limit()
+        limit = memory.limit()
         bound = f" of {_mib(limit)}" if limit else ""
         return Report(
             "out-of-memory",
@@ -236,52 +237,8 @@ def traceback_lines(error: BaseException) -> list[str]:
     return "".join(report.format()).rstrip("\n").split("\n")
 
 
-def memory_limit() -> int:
-    """Bytes this process may use: the smaller of its address-space limit and its cgroup's; 0 when there is neither."""
-    found = []
-    try:
-        import resource  # noqa: PLC0415  absent on some platforms, and only needed for this
-
-        soft = resource.getrlimit(resource.RLIMIT_AS)[0]
-        if soft not in (resource.RLIM_INFINITY, -1):
-            found.append(soft)
-    except (ImportError, OSError):
-        pass
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes", *_cgroup_files("memory.max")):
-        text = _read(path).strip()
-        if text.isdigit() and int(text) < 1 << 60:
-            found.append(int(text))
-    return min(found, default=0)
-
-
-def oom_kills() -> int:
-    """How often the kernel killed a process of our cgroup for its memory; 0 where that cannot be seen."""
-    for path in (*_cgroup_files("memory.events"), "/sys/fs/cgroup/memory.events"):
-        found = re.search(r"^oom_kill (\d+)$", _read(path), re.MULTILINE)
-        if found:
-            return int(found.group(1))
-    return 0
-
-
-def _cgroup_files(name: str) -> list[str]:
-    for line in _read("/proc/self/cgroup").splitlines():
-        hierarchy, _, rest = line.partition(":")
-        controllers, _, path = rest.partition(":")
-        if hierarchy == "0" and not controllers:
-            return [f"/sys/fs/cgroup{path}/{name}"]
-    return []
-
-
-def _read(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return file.read(65536)
-    except OSError:
-        return ""
-
-
 def _peak() -> int:
-    found = re.search(r"VmPeak:\s+(\d+) kB", _read("/proc/self/status"))
+    found = re.search(r"VmPeak:\s+(\d+) kB", memory.read("/proc/self/status"))
     return int(found.group(1)) * 1024 if found else 0
 
 
@@ -373,7 +330,7 @@ def _near_modules(name: str, place: Place) -> str:
 
 def _required(package: str, place: Place) -> bool:
     pattern = re.compile(rf"^\s*{re.escape(package)}\b", re.IGNORECASE | re.MULTILINE)
-    return any(pattern.search(_read(os.path.join(folder, "requirements.txt"))) for folder in place.code_dirs())
+    return any(pattern.search(memory.read(os.path.join(folder, "requirements.txt"))) for folder in place.code_dirs())
 
 
 def _listing(folder: str) -> str:

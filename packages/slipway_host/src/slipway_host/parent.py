@@ -18,12 +18,12 @@ import time
 from collections.abc import MutableMapping
 from typing import Any, Callable
 
-from . import crew, failures, frames, guard, pings, slots
-from .contract import MODEL_DIR, Place
+from . import crew, frames, guard, memory, pings, slots
 
 STOP_SECONDS = 1.5
 """How long a running request may go on after SIGTERM."""
 BACKLOG = 1024
+MODEL_DIR = "/opt/ml/model"
 DEFAULT_REQUEST_BYTES = 2 * 1024**3
 DEFAULT_RESPONSE_BYTES = 1024**3
 _THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -75,7 +75,6 @@ class Parent:
 
     def __init__(self, config: Config) -> None:
         self.config = config
-        self.place = Place(config.model_dir, config.code_dir, os.environ)
         self.slots = slots.Slots(config.workers)
         self.crew = crew.Crew(self._child, self.slots, watch=True)
         self._started = False
@@ -88,9 +87,11 @@ class Parent:
         self._pings: pings.Pings | None = None
 
     def run(self) -> int:
-        """Raises OSError when the sockets cannot be bound or rights cannot be dropped."""
-        self._open()
-        self._oom_kills = failures.oom_kills()
+        try:
+            self._open()
+        except OSError as error:
+            return self._cannot_open(error)
+        self._oom_kills = memory.kills()
         self.crew.start(0)
         while not self._stopping:
             now = time.monotonic()
@@ -110,7 +111,17 @@ class Parent:
         self.crew.stop(self.config.stop_seconds)
         return 0
 
+    def _cannot_open(self, error: OSError) -> int:
+        from . import failures  # noqa: PLC0415  rarely needed, and the parent stays small
+
+        message = f"The host could not bind its sockets in {self.config.run_dir} or give up its rights: {error}."
+        report = failures.Report("internal", message, "`slipway doctor` tells what the sandbox needs", [])
+        failures.tell(report)
+        failures.write(report, self.config.run_dir)
+        return 1
+
     def _open(self) -> None:
+        """Raises OSError."""
         config = self.config
         failure = os.path.join(config.run_dir, "failure.json")
         if os.path.exists(failure):
@@ -172,7 +183,9 @@ class Parent:
     def _give_up(self, status: int) -> None:
         """The model cannot be loaded: say why, once, and stop."""
         if not os.path.exists(os.path.join(self.config.run_dir, "failure.json")):
-            report = failures.exited(status, "loading the model", failures.oom_kills() - self._oom_kills)
+            from . import failures  # noqa: PLC0415  rarely needed, and the parent stays small
+
+            report = failures.exited(status, "loading the model", memory.kills() - self._oom_kills)
             failures.tell(report)
             failures.write(report, self.config.run_dir)
         self._close_sockets()
@@ -199,7 +212,7 @@ class Parent:
         self.slots.enter(index, slots.LOADING, os.getpid())
         from . import serving  # noqa: PLC0415  after the fork: the parent stays small
 
-        service = serving.load(self.config, self.place)
+        service = serving.load(self.config)
         if service is None:
             return 1
         gc.freeze()

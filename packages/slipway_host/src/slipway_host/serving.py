@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import socket
 import sys
+import traceback
 from typing import TYPE_CHECKING, Callable
 
-from . import failures, flavours
+from . import flavours
 from .contract import Place
 from .service import Service
 from .worker import Limits, Worker
@@ -16,12 +17,17 @@ if TYPE_CHECKING:
     from .parent import Config
 
 
-def load(config: Config, place: Place) -> Service | None:
+def load(config: Config) -> Service | None:
     """The loaded model; None after a failure, which is then in the log and in failure.json."""
+    place = Place(config.model_dir, config.code_dir, os.environ)
     sys.path.append(os.path.join(os.path.dirname(__file__), "shims"))  # last: the real packages win
     try:
         return flavours.load(config.flavour, place)
     except BaseException as error:  # noqa: BLE001  whatever stops a model from loading is explained, never passed on
+        if isinstance(error, MemoryError):
+            traceback.clear_frames(error.__traceback__)  # lets go of what the user's code had allocated
+        from . import failures  # noqa: PLC0415  what explains failures is not part of a start that succeeds
+
         report = failures.explain(error, place)
         failures.tell(report)
         failures.write(report, config.run_dir)

@@ -118,6 +118,9 @@ class Worker:
             sock, _ = self.listener.accept()
         except (BlockingIOError, ConnectionAbortedError):
             return
+        except OSError:  # no descriptors left: user code holds them; this must not become a spin
+            time.sleep(0.02)
+            return
         sock.setblocking(True)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", SEND_SECONDS, 0))
 
