@@ -95,6 +95,8 @@ class FramesLink(asyncio.Protocol):
         position, end = 0, len(data)
         answers = 0
         now = perf_counter()
+        pending = self.pending
+        response_bytes = self._lane.limits.response_bytes
         while end - position >= _HEADER_SIZE:
             length, kind, flags, head_size, status, _, ident = _unpack(data, position)
             if length > _MAX_FRAME or head_size > length:
@@ -108,17 +110,21 @@ class FramesLink(asyncio.Protocol):
             head = data[start : start + head_size]
             body = data[start + head_size : stop]
             if kind == _RESPONSE:
-                call = self.pending.pop(ident, None)
+                call = pending.pop(ident, None)
                 if call is None:
                     continue
                 answers += 1
-                if ident in self._parts:
+                if self._parts and ident in self._parts:
                     body = b"".join((*self._parts.pop(ident), body))
                 if not call.done:
                     call.done = True
-                    call.bucket.discard(call)
+                    if call.bucket is not None:
+                        call.bucket.discard(call)
                     try:
-                        self._answer(call, status, head, body, flags, now)
+                        if flags or len(body) > response_bytes:
+                            call.failed(BROKEN if flags & frames.BROKEN else TOO_LARGE)
+                        else:
+                            call.replied(status, head, body, now)
                     except Exception:
                         logger.exception("answer-failed", extra={"worker": self._lane.address})
             elif kind == _PART:
@@ -131,14 +137,6 @@ class FramesLink(asyncio.Protocol):
         if answers:
             self._measure(now, answers)
             self._lane.freed(answers)
-
-    def _answer(self, call: Call, status: int, head: bytes, body: bytes, flags: int, now: float) -> None:
-        if flags & frames.BROKEN:
-            call.failed(BROKEN)
-        elif len(body) > self._lane.limits.response_bytes:
-            call.failed(TOO_LARGE)
-        else:
-            call.replied(status, head, body, now)
 
     def _part(self, ident: int, body: bytes) -> None:
         call = self.pending.get(ident)

@@ -42,28 +42,27 @@ _HOP = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"content-
 
 
 class Call:
-    """One request. Subclasses say what becomes of it in `replied` and `failed`: one of them is called, once, never both."""
+    """One request. Subclasses say what becomes of it in `replied` and `failed`: one of them is called, once, never both.
 
-    __slots__ = ("body", "bucket", "done", "head", "place", "retried", "sent", "slots", "task", "timeout_ms")
+    (No slots: defaults in the class make it cheaper to create.)
+    """
 
     framed = True
     """It may travel as a frame; else it is always carried over HTTP."""
-
-    def __init__(self, head: bytes, body: bytes) -> None:
-        self.head = head
-        """Headers for the model, packed as in frames."""
-        self.body = body
-        self.bucket: set[Call] = set()
-        self.done = False
-        """Answered, failed or cancelled: whatever comes later is dropped."""
-        self.retried = False
-        self.sent = 0.0
-        """perf_counter when it was handed to a worker."""
-        self.timeout_ms = 0
-        self.slots: VariantSlots | None = None
-        """Where it waits, or whose lane it has."""
-        self.task: asyncio.Task[None] | None = None
-        self.place: Lane | None = None
+    head: bytes
+    """Headers for the model, packed as in frames."""
+    body = b""
+    bucket: set[Call] | None = None
+    """Of the wheel that times it out."""
+    done = False
+    """Answered, failed or cancelled: whatever comes later is dropped."""
+    retried = False
+    sent = 0.0
+    """perf_counter when it was handed to a worker."""
+    timeout_ms = 0
+    slots: VariantSlots | None = None
+    """Where it waits, or whose lane it has."""
+    task: asyncio.Task[None] | None = None
 
     def replied(self, status: int, head: bytes, body: bytes, now: float) -> None:
         """The model's answer; `head` as in frames, `now` as of perf_counter."""
@@ -92,8 +91,13 @@ class Call:
         if self.done:
             return False
         self.done = True
-        self.bucket.discard(self)
+        self.untimed()
         return True
+
+    def untimed(self) -> None:
+        """Take it off the wheel."""
+        if self.bucket is not None:
+            self.bucket.discard(self)
 
     def cancel(self) -> None:
         """Nobody wants the answer any more. The worker's slot stays taken until the worker is free."""
@@ -157,16 +161,16 @@ def _fail(call: Call, why: str) -> None:
 class Ticket(Call):
     """A place on a lane for a coroutine that speaks HTTP with the container itself (streams): `await ticket.lane`."""
 
-    __slots__ = ("lane",)
-
     framed = False
+    place: Lane | None = None
 
     def __init__(self, head: bytes, body: bytes) -> None:
-        super().__init__(head, body)
+        self.head = head
+        self.body = body
         self.lane: asyncio.Future[Lane] = asyncio.get_running_loop().create_future()
 
     def carry(self, lane: Lane) -> None:
-        self.bucket.discard(self)
+        self.untimed()
         self.place = lane
         if self.lane.done():
             self.release(clean=True)

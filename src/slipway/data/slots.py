@@ -71,7 +71,14 @@ class VariantSlots:
             return
         call.slots = self
         call.timeout_ms = self.timeout_ms
-        lane = self._choose()
+        lanes = self.lanes
+        lane: Lane | None
+        if len(lanes) == 1:
+            lane = lanes[0]
+            if lane.busy >= lane.depth:
+                lane = None
+        else:
+            lane = self._choose()
         if lane is not None:
             call.bucket = bucket = self.owner.wheel.current
             bucket.add(call)
@@ -91,7 +98,7 @@ class VariantSlots:
             lane.busy += 1
             lane.take(call)
         elif self.retired:
-            call.bucket.discard(call)
+            call.untimed()
             call.failed(GONE)
         else:
             self._waiting[call] = perf_counter()
@@ -101,10 +108,10 @@ class VariantSlots:
 
     def _patience(self, call: Call) -> None:
         """How long it may wait: for a worker that is busy as long as an invocation may take, for a first replica less."""
-        call.bucket.discard(call)
+        call.untimed()
         wheel = self.owner.wheel if self.lanes else self.owner.capacity_wheel
-        call.bucket = wheel.current
-        call.bucket.add(call)
+        call.bucket = bucket = wheel.current
+        bucket.add(call)
 
     def _choose(self) -> Lane | None:
         lanes = self.lanes
@@ -183,7 +190,7 @@ class VariantSlots:
         waiting = list(self._waiting)
         self._waiting.clear()
         for call in waiting:
-            call.bucket.discard(call)
+            call.untimed()
             call.failed(GONE)
 
     def lane_ready(self, lane: Lane) -> None:

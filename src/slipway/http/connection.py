@@ -19,7 +19,7 @@ import httptools
 from slipway.http import render
 from slipway.http.body import IncomingBody, gone
 from slipway.http.exchange import Exchange
-from slipway.http.messages import BodyTooLarge, ClientGone, Request, Response
+from slipway.http.messages import BodyTooLarge, ClientGone, Headers, Request, Response
 
 if TYPE_CHECKING:
     from slipway.http.server import Server
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _METHODS = {name.encode(): name for name in ("GET", "POST", "PUT", "HEAD", "DELETE")}
-_SPECIAL = frozenset((b"content-length", b"transfer-encoding", b"expect"))
+_SPECIAL = frozenset((b"content-length", b"transfer-encoding", b"expect", b"authorization", b"connection", b"upgrade"))
 _WRITING, _AHEAD, _BODY = 1, 2, 4
 """Why reading is paused: the peer does not read, a next request came early, the handler has not read the body."""
 _LINGER = 2.0
@@ -52,16 +52,20 @@ class Connection(asyncio.Protocol):
         "_current",
         "_drain",
         "_fault",
+        "_fed",
         "_feeding",
         "_head_done",
-        "_head_size",
+        "_headers",
         "_incoming",
+        "_long",
         "_parser",
         "_paused",
         "_queue",
         "_resuming",
+        "_sink",
         "_stamp",
         "_task",
+        "_trailing",
         "_unsent",
         "scheme",
         "server",
@@ -78,7 +82,13 @@ class Connection(asyncio.Protocol):
         self._queue: deque[Exchange] = deque()
         self._ahead: list[bytes] = []
         self._head_done = False
-        self._head_size = 0
+        self._sink: Headers = []
+        """Takes trailers."""
+        self._headers = self._sink
+        self._trailing = 0
+        self._fed = 0
+        """Bytes that came for a head that is not complete; `_long`: so many that it may exceed a bound."""
+        self._long = False
         self._feeding = False
         self._resuming = False
         self._closing = False
@@ -143,56 +153,47 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         if self._resuming or self._closing:
             return
-        self._incoming = Exchange(self)
+        self._incoming = exchange = Exchange(self)
+        self._headers = exchange.headers
         self._head_done = False
-        self._head_size = 0
         self._stamp = self.server.clock
 
     def on_url(self, url: bytes) -> None:
         incoming = self._incoming
-        if self._resuming or incoming is None:
-            return
-        incoming.target += url
-        self._head_size += len(url)
-        if len(incoming.target) > self.server.limits.target_bytes:
-            raise Fault(414, "the request's target is too long")
+        if incoming is not None and not self._resuming:
+            incoming.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        incoming = self._incoming
-        if self._head_done or incoming is None:
-            self._trailer(name, value)
-            return
         name = name.lower()
         if name in _SPECIAL:
-            self._special(incoming, name, value)
-        headers = incoming.headers
-        headers.append((name, value.rstrip(b" \t")))
-        self._head_size += len(name) + len(value) + 4
-        limits = self.server.limits
-        if self._head_size > limits.head_bytes or len(headers) > limits.headers:
-            raise Fault(431, "the request's headers are too large or too many")
+            self._special(name, value.strip())
+        self._headers.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         incoming = self._incoming
         if self._resuming or incoming is None:
             return
         self._head_done = True
+        self._headers = self._sink
+        self._fed = 0
+        server = self.server
+        limits = server.limits
+        headers = incoming.headers
+        if self._long or len(headers) > limits.headers or len(incoming.target) > limits.target_bytes:
+            self._check_head(incoming)
         parser = self._parser
         method = parser.get_method()
         incoming.method = _METHODS.get(method) or method.decode("ascii")
-        incoming.keep_alive = parser.should_keep_alive() and not self.server.stopping
+        keep_alive = parser.should_keep_alive()
         if incoming.chunked:
             incoming.length = None
-        if parser.get_http_version() != "1.1":
-            incoming.old = True
-            incoming.keep_alive = incoming.expects = False
-            if incoming.chunked:
-                raise Fault(400, "Transfer-Encoding in HTTP/1.0")
-        if incoming.method == "CONNECT":
-            raise Fault(405, "CONNECT is not served")
+        if not keep_alive or incoming.connection_header:
+            self._check_version(incoming)
+        if server.stopping or not keep_alive:
+            incoming.keep_alive = False
         if self._current is None:
             self._begin(incoming)
-        elif len(self._queue) < self.server.limits.pipelined:
+        elif len(self._queue) < limits.pipelined:
             self._queue.append(incoming)
         else:
             raise Fault(400, "too many pipelined requests")
@@ -202,27 +203,54 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             return
         self._stamp = self.server.clock
-        exchange.received += len(data)
-        if exchange.body is not None:
+        exchange.received = received = exchange.received + len(data)
+        if exchange.answered:
+            return
+        claimant = exchange.claimant
+        if claimant is not None:
+            budget = self.server.budget
+            if received > exchange.limit:
+                claimant.refused("too-large")
+            elif budget.used + len(data) > budget.limit:
+                claimant.refused("no-memory")
+            else:
+                budget.used += len(data)
+                exchange.held = received
+                exchange.parts.append(data)
+        elif exchange.body is not None:
             exchange.body.feed(data)
-        elif not exchange.answered:
-            self._collect(exchange, data)
+        else:
+            exchange.parts.append(data)
 
     def on_message_complete(self) -> None:
         exchange = self._incoming
         if exchange is None:
             return
-        if not self._resuming and self._parser.should_upgrade() and exchange.length != 0:
+        if self._resuming:
+            self._resuming = False
+        elif exchange.upgrade and exchange.length != 0 and self._parser.should_upgrade():
             return
         self._incoming = None
         exchange.complete = True
-        if exchange is self._current:
+        if exchange is not self._current:
+            return
+        claimant = exchange.claimant
+        if claimant is None or exchange.answered:
             self._deliver(exchange)
+            return
+        parts = exchange.parts
+        try:
+            claimant.whole(parts[0] if len(parts) == 1 else b"".join(parts))
+        except Exception:
+            logger.exception("claimant-failed")
+            self._crashed()
 
     # ---- parsing
 
     def _feed(self, data: bytes) -> None:
         self._feeding = True
+        self._fed = fed = self._fed + len(data)
+        self._long = fed > self.server.limits.head_bytes
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -231,25 +259,56 @@ class Connection(asyncio.Protocol):
             self._malformed(error)
         finally:
             self._feeding = False
-        if self._incoming is not None and not self._head_done and not self._closing:
-            self._head_size += len(data)
-            if self._head_size > self.server.limits.head_bytes:
-                self._broken(Fault(431, "the request's headers are too large"))
+        if self._incoming is None or self._head_done:
+            self._fed = 0
+        elif self._long and not self._closing:
+            self._broken(Fault(431, "the request's headers are too large"))
+        if self._sink:
+            self._trailers()
 
-    def _special(self, exchange: Exchange, name: bytes, value: bytes) -> None:
+    def _check_head(self, incoming: Exchange) -> None:
+        """Exact, and only when so many bytes came that a bound may be exceeded. Raises Fault."""
+        limits = self.server.limits
+        if len(incoming.target) > limits.target_bytes:
+            raise Fault(414, "the request's target is too long")
+        size = len(incoming.target) + sum(len(name) + len(value) + 4 for name, value in incoming.headers)
+        if size > limits.head_bytes or len(incoming.headers) > limits.headers:
+            raise Fault(431, "the request's headers are too large or too many")
+
+    def _check_version(self, incoming: Exchange) -> None:
+        if self._parser.get_http_version() != "1.1":
+            incoming.old = True
+            incoming.keep_alive = incoming.expects = False
+            if incoming.chunked:
+                raise Fault(400, "Transfer-Encoding in HTTP/1.0")
+
+    def _special(self, name: bytes, value: bytes) -> None:
+        exchange = self._incoming
+        if exchange is None or self._headers is self._sink:
+            return
         if name == b"content-length":
             exchange.length = int(value)
+        elif name == b"authorization":
+            exchange.authorization = value
         elif name == b"transfer-encoding":
-            if value.strip().lower() != b"chunked":
+            if value.lower() != b"chunked":
                 raise Fault(400, "only the chunked transfer encoding is known")
             exchange.chunked = True
-        elif value.strip().lower() == b"100-continue":
+        elif name == b"connection":
+            exchange.connection_header = True
+        elif name == b"upgrade":
+            exchange.upgrade = True
+        elif value.lower() == b"100-continue":
             exchange.expects = True
 
-    def _trailer(self, name: bytes, value: bytes) -> None:
-        self._head_size += len(name) + len(value) + 4
-        if self._head_size > self.server.limits.head_bytes:
-            raise Fault(431, "the request's trailers are too large")
+    def _trailers(self) -> None:
+        """Fields after a chunked body are dropped, and bounded."""
+        self._trailing += len(self._sink)
+        self._sink.clear()
+        if self._incoming is None:
+            self._trailing = 0
+        elif self._trailing > self.server.limits.headers and not self._closing:
+            self._broken(Fault(431, "the request's trailers are too many"))
 
     def _ignore_upgrade(self, rest: bytes) -> None:
         """The parser stops after the head of a request that offers another protocol: a new one goes on behind it."""
@@ -327,19 +386,6 @@ class Connection(asyncio.Protocol):
             self.transport.abort()
         else:
             self._refuse(Fault(500, "internal failure"))
-
-    def _collect(self, exchange: Exchange, data: bytes) -> None:
-        claimant = exchange.claimant
-        if claimant is None:
-            exchange.parts.append(data)
-            return
-        if exchange.received > exchange.limit:
-            claimant.refused("too-large")
-        elif not self.server.budget.take(len(data)):
-            claimant.refused("no-memory")
-        else:
-            exchange.held += len(data)
-            exchange.parts.append(data)
 
     def _deliver(self, exchange: Exchange) -> None:
         if exchange.body is not None:

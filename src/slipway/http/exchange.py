@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from slipway.http.connection import Connection
 
 
+_OK = b"HTTP/1.1 200 OK\r\n%b%bcontent-length: %d\r\n\r\n%b"
+
+
 class Claimant(Protocol):
     """Who takes an exchange at its head and answers it from callbacks, without a task. Each is called at most once."""
 
@@ -29,52 +32,38 @@ class Claimant(Protocol):
 class Exchange:
     """Held by its connection and by whoever answers; an answer after the client has gone is dropped.
 
-    `length` is Content-Length, None when the body is chunked, 0 without a body.
+    `length` is Content-Length, None when the body is chunked, 0 without a body. (No slots: defaults in the class make it
+    cheaper to create.)
     """
 
-    __slots__ = (
-        "answered",
-        "body",
-        "chunked",
-        "claimant",
-        "complete",
-        "connection",
-        "expects",
-        "headers",
-        "held",
-        "keep_alive",
-        "length",
-        "limit",
-        "method",
-        "old",
-        "parts",
-        "received",
-        "target",
-    )
+    method = ""
+    target = b""
+    length: int | None = 0
+    chunked = False
+    authorization: bytes | None = None
+    """The header's value: what a first look at a request most often wants."""
+    connection_header = False
+    upgrade = False
+    expects = False
+    """The client waits for 100 Continue, which has not been sent."""
+    keep_alive = True
+    old = False
+    """HTTP/1.0."""
+    complete = False
+    """The request has arrived whole."""
+    answered = False
+    """The answer's head has been written (or is not wanted any more)."""
+    received = 0
+    held = 0
+    """Bytes taken from the server's budget."""
+    limit = 0
+    claimant: Claimant | None = None
+    body: IncomingBody | None = None
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.method = ""
-        self.target = b""
         self.headers: Headers = []
-        self.length: int | None = 0
-        self.chunked = False
-        self.expects = False
-        """The client waits for 100 Continue, which has not been sent."""
-        self.keep_alive = True
-        self.old = False
-        """HTTP/1.0."""
-        self.complete = False
-        """The request has arrived whole."""
-        self.answered = False
-        """The answer's head has been written (or is not wanted any more)."""
-        self.received = 0
-        self.held = 0
-        """Bytes taken from the server's budget."""
-        self.limit = 0
         self.parts: list[bytes] = []
-        self.claimant: Claimant | None = None
-        self.body: IncomingBody | None = None
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the (lower-case) `name`."""
@@ -101,6 +90,12 @@ class Exchange:
         if self.answered:
             return
         connection = self.connection
+        if status == 200 and self.complete and self.keep_alive and len(body) <= 65536 and self.method != "HEAD":
+            self.answered = True
+            if not connection.transport.is_closing():
+                connection.transport.write(_OK % (block, connection.server.date, len(body), body))
+            connection.finished(self)
+            return
         self.settle_keep_alive()
         if self.method == "HEAD" or status == 304:
             size = b"content-length: %d\r\n" % (len(body) if length is None else length) if status != 304 else b""

@@ -62,13 +62,12 @@ def request_head(headers: Headers, stream: bool, custom_limit: int) -> tuple[byt
     out: list[bytes] = []
     steering: dict[bytes, bytes] = {}
     for name, value in headers:
-        known = forwarded.get(name)
-        if known is not None:
+        if name in forwarded:
+            known = forwarded[name]
             if len(value) > 64 or known[0] == 88:  # X: a custom attribute or an inference id
                 _check(name, value, custom_limit)
-            out.append(known)
-            out.append(value)
-        elif name.startswith(_PREFIX):
+            out += (known, value)
+        elif name[:17] == _PREFIX:
             steering[name] = value
     if not out:
         return b"", steering
@@ -115,18 +114,20 @@ class ReturnedHeaders:
     """Header lines of the answer from the container's head; equal heads are rendered once."""
 
     def __init__(self) -> None:
-        self._known: dict[bytes, bytes] = {}
+        self._known: dict[tuple[bytes, bytes], bytes] = {}
 
-    def block(self, head: bytes) -> bytes:
-        known = self._known.get(head)
-        return known if known is not None else self._render(head)
+    def block(self, head: bytes, variant: bytes) -> bytes:
+        """With the line that names the variant."""
+        known = self._known.get((head, variant))
+        return known if known is not None else self._render(head, variant)
 
-    def _render(self, head: bytes) -> bytes:
-        block = b"".join(b"%b: %b\r\n" % pair for pair in returned_pairs(unpack_head(head)))
+    def _render(self, head: bytes, variant: bytes) -> bytes:
+        pairs = [*returned_pairs(unpack_head(head)), (b"x-Amzn-Invoked-Production-Variant", variant)]
+        block = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
         if len(head) <= _CACHED_BYTES:
             if len(self._known) >= _CACHED:
                 self._known.clear()
-            self._known[head] = block
+            self._known[head, variant] = block
         return block
 
 

@@ -67,8 +67,11 @@ class Runtime:
         route = self._routes.get(target)
         if route is None:
             route = self._learn(target)
-        if route is False or exchange.method != "POST" or _for_s3(exchange):
+        if route is False or exchange.method != "POST":
             return False
+        authorization = exchange.authorization
+        if authorization is not None and (b"/s3/aws4_request" in authorization or authorization.startswith(b"AWS ")):
+            return False  # a bucket may be called `endpoints` (hosting.md 1.2): the credential scope decides
         self._id = number = self._id + 1
         request_id = b"%b%012x" % (self._id_prefix, number & 0xFFFFFFFFFFFF)
         try:
@@ -79,7 +82,9 @@ class Runtime:
 
     def _learn(self, target: bytes) -> Route | Literal[False]:
         match = _PATH.fullmatch(target)
-        route: Route | Literal[False] = (unquote(match[1].decode("ascii", "replace")), match[2].decode()) if match else False
+        route: Route | Literal[False] = False
+        if match is not None and b"%2Fs3%2Faws4_request" not in target:
+            route = (unquote(match[1].decode("ascii", "replace")), match[2].decode())
         if len(target) <= _CACHED_BYTES:
             if len(self._routes) >= _CACHED:
                 self._routes.clear()
@@ -89,10 +94,12 @@ class Runtime:
     def _admit(self, exchange: Exchange, route: Route, request_id: bytes) -> None:
         """All that the head alone can decide. Raises AwsError."""
         name, operation = route
-        caller = self._authenticate(exchange.method, exchange.target, exchange.headers)
+        caller = self._authenticate(exchange)
         limits = self.limits
         head, steering = headers.request_head(exchange.headers, operation == STREAM, limits.custom_attributes)
-        endpoint = self.find(caller, name)
+        endpoint = self.slots.endpoints.get(f"{caller.account}/{caller.region}/{name}")
+        if endpoint is None:
+            raise not_found(caller, name)
         target = None
         if steering:
             headers.refuse_unsupported(steering, name)
@@ -110,12 +117,13 @@ class Runtime:
         if length is not None and length > limits.body_bytes:
             raise answers.oversize(request_id)
         kind = StreamInvocation if operation == STREAM else Invocation
-        exchange.claim(kind(self, exchange, caller, endpoint, target, head, request_id), limits.body_bytes)
+        exchange.claimant = kind(self, exchange, caller, endpoint, target, head, request_id)
+        exchange.limit = limits.body_bytes
 
     def find(self, caller: Caller, name: str) -> EndpointSlots:
         endpoint = self.slots.endpoints.get(endpoint_key(caller.account, caller.region, name))
         if endpoint is None:
-            raise AwsError("ValidationError", f"Endpoint {name} of account {caller.account} not found.", status=400)
+            raise not_found(caller, name)
         return endpoint
 
     def choose(self, endpoint: EndpointSlots, target: str | None) -> VariantSlots:
@@ -146,18 +154,12 @@ class Runtime:
         }
 
 
-def _for_s3(exchange: Exchange) -> bool:
-    """A bucket may be called `endpoints` (hosting.md 1.2): the credential scope decides."""
-    for name, value in exchange.headers:
-        if name == b"authorization":
-            return b"/s3/aws4_request" in value or value.startswith(b"AWS ")
-    return b"%2Fs3%2Faws4_request" in exchange.target
+def not_found(caller: Caller, name: str) -> AwsError:
+    return AwsError("ValidationError", f"Endpoint {name} of account {caller.account} not found.", status=400)
 
 
 class Invocation(invoke.Call):
     """One InvokeEndpoint: claims the exchange, travels as a call, answers."""
-
-    __slots__ = ("_began", "_caller", "_endpoint", "_exchange", "_request_id", "_runtime", "_target")
 
     def __init__(
         self,
@@ -169,7 +171,7 @@ class Invocation(invoke.Call):
         head: bytes,
         request_id: bytes,
     ) -> None:
-        invoke.Call.__init__(self, head, b"")
+        self.head = head
         self._runtime = runtime
         self._exchange = exchange
         self._caller = caller
@@ -184,7 +186,11 @@ class Invocation(invoke.Call):
         self.body = body
         claim = self._caller.claim
         if claim is None or not claim.needs_body_hash:
-            self._dispatch()
+            only = self._endpoint.only
+            if only is not None and self._target is None:
+                only.submit(self)
+            else:
+                self._dispatch()
         elif len(body) <= _HASH_INLINE:
             self._check_body(hashlib.sha256(body).hexdigest())
         else:
@@ -230,14 +236,10 @@ class Invocation(invoke.Call):
         counters.invocations += 1
         model = now - self.sent
         counters.model.add(model)
-        counters.overhead.add(perf_counter() - self._began - model)
+        counters.overhead.add(self.sent - self._began)
         if 200 <= status < 300:
             self.body = b""
-            block = b"%bx-Amzn-Invoked-Production-Variant: %b\r\nx-amzn-RequestId: %b\r\n" % (
-                self._runtime.returned.block(head),
-                slots.name,
-                self._request_id,
-            )
+            block = b"%bx-amzn-RequestId: %b\r\n" % (self._runtime.returned.block(head, slots.name), self._request_id)
             self._exchange.respond_block(200, block, b"" if status == 204 else body)
             return
         counters.model_answered(status)
