@@ -107,6 +107,14 @@ class Settings:
         return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}"
 
     @property
+    def local_url(self) -> str:
+        """Where a process of this machine reaches the gateway, also when it listens on all addresses."""
+        anywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host)  # noqa: S104 - compared, not bound
+        if anywhere is None:
+            return self.endpoint_url
+        return f"{'https' if self.tls_cert else 'http'}://{anywhere}:{self.port}"
+
+    @property
     def control_socket(self) -> str:
         """HTTP: every AWS call but the invocations."""
         return f"{self.run_dir}/control.sock"

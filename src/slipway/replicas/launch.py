@@ -18,9 +18,8 @@ from slipway.replicas.environments import Environment, Environments
 from slipway.replicas.failures import cannot
 from slipway.replicas.process import Process, spawn
 from slipway.replicas.requirements import find_requirements, read_requirements
-from slipway.replicas.sandbox import FIRST_UID, SYSTEM_PATH, UIDS, Confinement, Sandbox, environment_script, warning
+from slipway.replicas.sandbox import FIRST_UID, MODEL, SYSTEM_PATH, UIDS, Confinement, Sandbox, environment_script, warning
 
-MODEL = "/opt/ml/model"
 CODE = "/opt/ml/code"
 _TARGET = re.compile(r"/opt/ml(/[A-Za-z0-9._-]+)+")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")

@@ -60,6 +60,7 @@ class Process:
         self._inside: int | None = None
         self._draining: list[asyncio.Future[None]] = []
         self._transports: list[asyncio.BaseTransport] = []
+        self.watching: asyncio.Task[None] | None = None
         self.ended: asyncio.Future[Exit] = asyncio.get_running_loop().create_future()
 
     @property
@@ -102,22 +103,9 @@ class Process:
         children = _children(self._inside) if self._inside is not None else []
         return children[0] if children else None
 
-    def _watch(self) -> None:
-        """Learn of the end at once, without a thread where the kernel offers a descriptor of the process."""
-        loop = asyncio.get_running_loop()
-        if not hasattr(os, "pidfd_open"):
-            waiting = loop.run_in_executor(None, self._popen.wait)
-            waiting.add_done_callback(lambda _: self._finish())
-            return
-        pidfd = os.pidfd_open(self._popen.pid)
-
-        def readable() -> None:
-            loop.remove_reader(pidfd)
-            os.close(pidfd)
-            self._popen.wait()
-            self._finish()
-
-        loop.add_reader(pidfd, readable)
+    async def _watch(self) -> None:
+        await when_ended(self._popen)
+        self._finish()
 
     def _finish(self) -> None:
         code = self._popen.returncode
@@ -127,11 +115,40 @@ class Process:
             self.ended.set_result(Exit(code, None) if code >= 0 else Exit(None, -code))
 
     async def _drain(self, fd: int, sink: LineSink) -> None:
-        loop = asyncio.get_running_loop()
-        done: asyncio.Future[None] = loop.create_future()
-        transport, _ = await loop.connect_read_pipe(lambda: _Drain(sink, done), os.fdopen(fd, "rb", buffering=0))
+        transport, done = await drain(fd, sink)
         self._transports.append(transport)
         self._draining.append(done)
+
+
+async def drain(fd: int, sink: LineSink) -> tuple[asyncio.BaseTransport, asyncio.Future[None]]:
+    """Read the pipe `fd` (which now belongs to the transport) into `sink` until its end, at which the future is done."""
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[None] = loop.create_future()
+    transport, _ = await loop.connect_read_pipe(lambda: _Drain(sink, done), os.fdopen(fd, "rb", buffering=0))
+    return transport, done
+
+
+async def when_ended(popen: subprocess.Popen[bytes]) -> None:
+    """Return as soon as the process has ended, and reap it; without a thread where the kernel offers a descriptor of it."""
+    loop = asyncio.get_running_loop()
+    if not hasattr(os, "pidfd_open"):
+        await loop.run_in_executor(None, popen.wait)
+        return
+    pidfd = os.pidfd_open(popen.pid)
+    ended: asyncio.Future[None] = loop.create_future()
+
+    def readable() -> None:
+        loop.remove_reader(pidfd)
+        if not ended.done():
+            ended.set_result(None)
+
+    loop.add_reader(pidfd, readable)
+    try:
+        await ended
+        popen.wait()
+    finally:
+        loop.remove_reader(pidfd)
+        os.close(pidfd)
 
 
 class _Drain(asyncio.Protocol):
@@ -210,7 +227,7 @@ async def spawn(
     if info_read is not None:
         os.set_blocking(info_read, False)
     process = Process(popen, cgroup, info_read)
-    process._watch()
+    process.watching = asyncio.get_running_loop().create_task(process._watch())
     await process._drain(out_read, sinks[0])
     await process._drain(err_read, sinks[1])
     return process

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 FIRST_UID = 200_000
 """As root, replica n runs as user and group FIRST_UID + n % UIDS."""
 UIDS = 50_000
+MODEL = "/opt/ml/model"
 SYSTEM_PATH = "/usr/local/bin:/usr/bin:/bin"
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
@@ -149,15 +150,18 @@ class Sandbox:
             out.append("--unshare-net")
         out += ["--hostname", spec.hostname, "--clearenv", "--setenv", "PATH", SYSTEM_PATH]
         out += self._system(spec)
-        for path in _outside_system(spec.readable):
+        readable = _outside_system(spec.readable)
+        # Parents that bubblewrap makes by itself are closed to all but root (0700).
+        for path in _parents([*readable, *spec.binds, spec.run_dir, f"{MODEL}/."], readable):
+            out += ["--perms", "0755", "--dir", path]
+        for path in readable:
             out += ["--ro-bind", path, path]
-        out += ["--dir", "/opt/ml/model"]
         for inside, outside in sorted(spec.binds.items()):
             out += ["--ro-bind", outside, inside]
         return [*out, "--bind", spec.run_dir, spec.run_dir, "--chdir", spec.working_dir]
 
     def _system(self, spec: Confinement) -> list[str]:
-        out: list[str] = []
+        out = ["--perms", "0755", "--dir", "/etc", "--perms", "0755", "--dir", "/var"]
         for path in _SYSTEM:
             if os.path.islink(path):
                 out += ["--symlink", os.readlink(path), path]
@@ -191,6 +195,15 @@ def environment_script(environment: Mapping[str, str]) -> str:
             raise ValueError(f"{name!r} cannot be an environment variable")
         lines.append(f"export {name}={shlex.quote(value)}")
     return "\n".join([*lines, 'exec "$@"', ""])
+
+
+def _parents(paths: Sequence[str], bound: Sequence[str]) -> list[str]:
+    """Folders to make, from the top down; not those that come with a bound folder."""
+    needed: set[str] = set()
+    for path in paths:
+        while (path := os.path.dirname(path)) != "/":
+            needed.add(path)
+    return sorted(path for path in needed if not any(path == top or path.startswith(f"{top}/") for top in (*_SYSTEM, *bound)))
 
 
 def _outside_system(paths: Sequence[str]) -> list[str]:

@@ -1,0 +1,304 @@
+"""The keeper process, `slipway up`: binds the public port, is parent of the roles and of every replica, and takes all along.
+
+Built here in order, and nowhere else. No SQL, nothing long in its own loop. Its death ends roles and replicas (parent-death
+signal, bubblewrap's); the next keeper kills what a dead one recorded and starts clean.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import importlib.util
+import logging
+import os
+import signal
+import socket
+import ssl
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from logging.handlers import RotatingFileHandler
+from typing import Any
+
+from slipway.backing.logs import Logs
+from slipway.core.replicas import ReplicaState
+from slipway.link.keeper import KeeperServer, KeeperStatus
+from slipway.link.start import encode_start
+from slipway.replicas.artifacts import Artifacts
+from slipway.replicas.cgroups import Cgroups
+from slipway.replicas.environments import Environments
+from slipway.replicas.keeper import Keeper
+from slipway.replicas.launch import Tools
+from slipway.replicas.sandbox import Sandbox, warning
+from slipway.replicas.unpack import Bounds
+from slipway.roles import place
+from slipway.roles.events import Events
+from slipway.roles.place import CannotStart
+from slipway.roles.role_process import Role, RoleLog
+from slipway.settings import Settings
+
+__all__ = ["CannotStart", "run"]
+
+logger = logging.getLogger(__name__)
+
+START_SECONDS = 60.0
+"""Until both roles answer. A control waits for the lease of one that was killed, some seconds."""
+_GATEWAY_STOP, _CONTROL_STOP = 1.5, 1.2
+"""Seconds that a stopping role has; with the replicas' 2 s all is over within 5."""
+
+Announce = Callable[[str], None]
+
+
+async def run(settings: Settings, *, announce: Announce) -> int:
+    """Run until SIGINT or SIGTERM; the exit code. CannotStart before anything was started, or when a role will not run."""
+    os.umask(0o022)
+    locked = place.lock(settings.data_dir)
+    try:
+        place.make_run_dir(settings.run_dir)
+        sock, settings = place.bind(settings)
+        with sock:
+            handlers = _log_to_file(settings)
+            try:
+                return await _Node(settings, sock).run(announce)
+            finally:
+                for handler in handlers:
+                    logging.getLogger().removeHandler(handler)
+                    handler.close()
+    finally:
+        os.close(locked)
+
+
+class _Node:
+    """Everything of one keeper, wired."""
+
+    def __init__(self, settings: Settings, sock: socket.socket) -> None:
+        self._settings = settings
+        self._sock = sock
+        self._began = time.monotonic()
+        self._stop = asyncio.Event()
+        self._interrupts = 0
+        start = encode_start(settings, os.getpid())
+        start_with_socket = encode_start(settings, os.getpid(), sock.fileno())
+        self._control = self._role("control", "slipway.roles.control", lambda: start, ())
+        self._gateways = [
+            self._role(f"gateway-{n}" if n else "gateway", "slipway.roles.gateway", lambda: start_with_socket, (sock.fileno(),))
+            for n in range(settings.gateways)
+        ]
+        self._tools: Tools | None = None
+        self._keeper: Keeper | None = None
+        self._server: KeeperServer | None = None
+        self._pids: dict[str, int] = {}
+
+    def _role(self, name: str, module: str, start: Callable[[], bytes], fds: tuple[int, ...]) -> Role:
+        log = RoleLog(name, f"{self._settings.logs_dir}/roles/{name}.log", _to_terminal)
+        return Role(name, module, start, fds, log, self._settings.run_dir)
+
+    async def run(self, announce: Announce) -> int:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._interrupted)
+        try:
+            for role in self._roles():
+                role.start()
+            tools = self._tools = _make_tools(self._settings)
+            for note in _notes(tools):
+                logger.warning("less-than-there-could-be", extra={"note": note})
+            self._keeper = Keeper(tools)
+            self._keeper.subscribe(self._remember)
+            self._server = KeeperServer(self._settings.keeper_socket, self._keeper, self._status)
+            await self._server.start()
+            if await self._until_ready():
+                place.write_up_file(self._settings)
+                announce(f"slipway answers at {self._settings.endpoint_url} (data in {self._settings.data_dir})")
+                announce('in another terminal: eval "$(slipway env)", then use boto3, the SageMaker SDK or aws as always')
+                logger.info("ready", extra={"seconds": round(time.monotonic() - self._began, 3)})
+                await self._stop.wait()
+                announce("stopping (Ctrl-C again to kill)")
+            return 0
+        finally:
+            await self._end()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    def _roles(self) -> list[Role]:
+        return [self._control, *self._gateways]
+
+    def _interrupted(self) -> None:
+        self._interrupts += 1
+        self._stop.set()
+        if self._interrupts > 1:
+            self._kill()
+
+    def _kill(self) -> None:
+        for role in self._roles():
+            role.kill()
+        if self._keeper is not None:
+            self._keeper.kill()
+
+    async def _until_ready(self) -> bool:
+        """True when both roles answer; False when a stop came first. CannotStart with a role's last words."""
+        stopping = asyncio.create_task(self._stop.wait())
+        answering = asyncio.create_task(self._both_answer())
+        try:
+            events: set[asyncio.Future[Any]] = {stopping, answering, *(role.died_early for role in self._roles())}
+            await asyncio.wait(events, timeout=START_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+            if stopping.done():
+                return False
+            if answering.done():
+                answering.result()
+                return True
+            for role in self._roles():
+                if role.died_early.done():
+                    said = role.log.tail[-1] if role.log.tail else "it said nothing"
+                    log = f"{self._settings.logs_dir}/roles/{role.name}.log"
+                    raise CannotStart(f"the {role.name} process ends at once: {said} (all of it in {log})")
+            raise CannotStart(f"no answer within {START_SECONDS:.0f} s: see the logs in {self._settings.logs_dir}/roles")
+        finally:
+            stopping.cancel()
+            answering.cancel()
+
+    async def _both_answer(self) -> None:
+        """Control by its own socket, then the gateway, which hands the same question on, by the public one."""
+        await _until_healthy(lambda: asyncio.open_unix_connection(self._settings.control_socket))
+        self._control.ready = True
+        host, port = self._sock.getsockname()[:2]
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
+        context = _any_certificate() if self._settings.tls_cert else None
+        await _until_healthy(lambda: asyncio.open_connection(host, port, ssl=context))
+        for gateway in self._gateways:
+            gateway.ready = True
+
+    def _remember(self, state: ReplicaState) -> None:
+        """Keep each replica's pid on record while it runs."""
+        if state.pid is not None and self._pids.get(state.id) != state.pid:
+            self._pids[state.id] = state.pid
+            place.record(self._settings.run_dir, state.pid)
+        elif state.phase == "exited" and (pid := self._pids.pop(state.id, None)) is not None:
+            place.forget(self._settings.run_dir, pid)
+
+    def _status(self) -> KeeperStatus:
+        assert self._keeper is not None
+        assert self._tools is not None
+        return KeeperStatus(
+            pid=os.getpid(),
+            url=self._settings.endpoint_url,
+            data_dir=self._settings.data_dir,
+            uptime=time.monotonic() - self._began,
+            roles=tuple(role.status() for role in self._roles()),
+            replicas=tuple(self._keeper.list()),
+            sandbox=self._tools.sandbox.name,
+            notes=_notes(self._tools),
+        )
+
+    async def _end(self) -> None:
+        """Gateways first (what is in flight may finish), then control, then replicas; each bounded."""
+        if self._interrupts > 1:
+            self._kill()
+        await asyncio.gather(*(gateway.stop(_GATEWAY_STOP) for gateway in self._gateways))
+        await self._control.stop(_CONTROL_STOP)
+        if self._keeper is not None:
+            await self._keeper.close(self._settings.stop_grace_seconds)
+        if self._server is not None:
+            await self._server.close()
+        if self._tools is not None:
+            self._tools.cgroups.close()
+        place.remove_up_file(self._settings)
+
+
+def _make_tools(settings: Settings) -> Tools:
+    """What replicas are made with; tries out sandbox and cgroups. CannotStart when a sandbox is required and there is none."""
+    sandbox = Sandbox(None, False, reason="it is switched off", mend="start slipway without --sandbox off")
+    if settings.sandbox != "off":
+        sandbox = Sandbox.probe(f"{settings.run_dir}/etc")
+    if settings.sandbox == "required" and sandbox.bwrap is None:
+        raise CannotStart(f"a sandbox is required and cannot be had: {sandbox.reason}; {sandbox.mend}")
+    name = f"slipway-{hashlib.sha256(settings.data_dir.encode()).hexdigest()[:10]}"
+    Cgroups.probe(name).close()  # ends what a dead keeper of this data directory left running
+    artifacts = Artifacts(
+        f"{settings.data_dir}/artifacts",
+        f"unix:{settings.control_socket}",
+        settings.local_url.partition("://")[2],
+        Bounds(settings.limits.archive_bytes, settings.limits.archive_entries, settings.limits.archive_ratio),
+    )
+    artifacts.open()
+    logs = Logs(settings.logs_dir)
+    return Tools(
+        replicas_dir=f"{settings.run_dir}/r",
+        host_package=_host_package(),
+        sandbox=sandbox,
+        cgroups=Cgroups.probe(name),
+        artifacts=artifacts,
+        environments=Environments(settings.cache_dir),
+        open_log=lambda spec: logs.writer(spec.account, spec.region, spec.log_group, spec.log_stream),
+        memory_bytes=settings.replica_memory_bytes,
+        invoke_seconds=settings.limits.invoke_seconds,
+        request_bytes=settings.limits.body_bytes,
+        response_bytes=settings.limits.response_bytes,
+    )
+
+
+def _notes(tools: Tools) -> tuple[str, ...]:
+    notes = []
+    if tools.sandbox.bwrap is None:
+        notes.append(warning(tools.sandbox))
+    if not tools.cgroups.version:
+        notes.append(f"no cgroups: a model's memory is limited for each of its processes alone ({tools.cgroups.reason})")
+    return tuple(notes)
+
+
+def _host_package() -> str:
+    """The folder of slipway_host, which is started by path and never imported here."""
+    spec = importlib.util.find_spec("slipway_host")
+    if spec is None or not spec.submodule_search_locations:
+        raise CannotStart("the package slipway-host is not installed: install slipway again")
+    return os.path.realpath(next(iter(spec.submodule_search_locations)))
+
+
+Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+async def _until_healthy(connect: Callable[[], Awaitable[Connection]]) -> None:
+    while not await _healthy(connect):  # noqa: ASYNC110  another process's readiness can only be asked for
+        await asyncio.sleep(0.01)
+
+
+async def _healthy(connect: Callable[[], Awaitable[Connection]]) -> bool:
+    """One `GET /_slipway/health`; True for 200."""
+    try:
+        async with asyncio.timeout(2.0):
+            reader, writer = await connect()
+            try:
+                writer.write(b"GET /_slipway/health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                line = await reader.readline()
+            finally:
+                writer.close()
+    except (OSError, TimeoutError, ValueError):
+        return False
+    return line.startswith((b"HTTP/1.1 200", b"HTTP/1.0 200"))
+
+
+def _any_certificate() -> ssl.SSLContext:
+    """We only ask whether our own gateway answers; whose name is on the certificate does not matter here."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
+def _log_to_file(settings: Settings) -> list[logging.Handler]:
+    """The keeper's own log beside its roles', warnings on the terminal too."""
+    os.makedirs(f"{settings.logs_dir}/roles", mode=0o700, exist_ok=True)
+    file = RotatingFileHandler(f"{settings.logs_dir}/roles/keeper.log", maxBytes=10 * 1024 * 1024, backupCount=1)
+    terminal = logging.StreamHandler()
+    terminal.setLevel(logging.WARNING)
+    handlers: list[logging.Handler] = [file, terminal]
+    for handler in handlers:
+        handler.setFormatter(Events("keeper"))
+        logging.getLogger().addHandler(handler)
+    logging.getLogger().setLevel(settings.log_level.upper())
+    return handlers
+
+
+def _to_terminal(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
