@@ -52,7 +52,7 @@ def members(shape: Shape | None, prefix: str = "", depth: int = 0) -> Iterator[s
 
 
 def covers(listed: str, path: str) -> bool:
-    """Whether an entry stands for `path`: itself, or anything below it."""
+    """Whether a refusal (or "no effect") stands for `path`: itself, or anything below it."""
     return path == listed or path.startswith((f"{listed}.", f"{listed}[]"))
 
 
