@@ -89,9 +89,10 @@ class FrameClient:
 class Host:
     """`start` returns when it is ready, or raises; `fails` waits for the failure it is meant to have."""
 
-    def __init__(self, folder: Path, python: str = sys.executable) -> None:
+    def __init__(self, folder: Path, python: str | None = None) -> None:
+        """`python`: the interpreter; SLIPWAY_TEST_HOST_PYTHON runs the tests with another one (3.9 or newer)."""
         self.folder = folder
-        self.python = python
+        self.python = python or os.environ.get("SLIPWAY_TEST_HOST_PYTHON", sys.executable)
         self.model = folder / "model"
         self.run = folder / "run"
         self.log = folder / "log"

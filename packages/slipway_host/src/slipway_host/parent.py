@@ -314,6 +314,7 @@ def main(arguments: list[str]) -> int:
         return 2
     with open(arguments[1], encoding="utf-8") as file:
         config = Config(json.load(file), os.environ)
+    sys.argv[1:] = []  # not for user code that reads its arguments
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     return Parent(config).run()
