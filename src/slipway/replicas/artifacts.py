@@ -205,7 +205,7 @@ async def unpack_file(archive: str, target: str, bounds: unpack.Bounds, source: 
     try:
         if as_root:
             os.fchown(target_fd, UNPACK_UID, UNPACK_UID)
-        answer, words = await _run_child(archive, target_fd, json.dumps(order), seconds)
+        answer, words = await _run_child(archive, target_fd, json.dumps({**order, "target": target_fd}), seconds)
     finally:
         os.close(target_fd)
     if answer.get("kind") == "ok":
@@ -219,10 +219,9 @@ async def unpack_file(archive: str, target: str, bounds: unpack.Bounds, source: 
 
 async def _run_child(archive: str, target_fd: int, order: str, seconds: float) -> tuple[dict[str, str], str]:
     """The child's answer, {} if it was ended by a limit; and what it said instead."""
-    script = 'exec 3<&"$1"; shift; exec "$@"'  # descriptor 3, whatever number ours has
     with open(archive, "rb") as packed:  # noqa: ASYNC230  opening only
         process = await asyncio.create_subprocess_exec(
-            "/bin/sh", "-c", script, "unpack", str(target_fd), sys.executable, "-I", "-S", unpack.__file__, order,
+            sys.executable, "-I", "-S", unpack.__file__, order,
             stdin=packed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[target_fd], env={},
         )  # fmt: skip
     try:

@@ -1,8 +1,8 @@
 """Our own extractor for model archives: gzip tar and plain tar, hostile until proven otherwise (users.md 4.4, S5).
 
 It runs as a child process of its own, started by path with `python -I -S`, so standard library only and nothing of slipway:
-`unpack.py '{"bytes": …, "entries": …, "ratio": …, "cpu_seconds": …, "uid": …}'` with the archive on descriptor 0 and the
-target folder on descriptor 3. It limits itself, gives up root, and prints one JSON object: `{"kind": "ok", …}` or
+`unpack.py '{"bytes": …, "entries": …, "ratio": …, "cpu_seconds": …, "uid": …, "target": …}'` with the archive on descriptor 0
+and the target folder on descriptor `target`. It limits itself, gives up root, and prints one JSON object: `{"kind": "ok", …}` or
 `{"kind", "message", "mend"}` with the kinds of core/replicas.py.
 
 Names are bytes. Every folder is opened relative to its parent, without following links; files are created exclusively. What
@@ -440,7 +440,7 @@ def main(arguments: list[str], say: Callable[[str], object]) -> None:
     os.umask(0o022)
     try:
         with os.fdopen(0, "rb", buffering=0) as raw:
-            counts = extract(raw, 3, Bounds(order["bytes"], order["entries"], order["ratio"]))
+            counts = extract(raw, order["target"], Bounds(order["bytes"], order["entries"], order["ratio"]))
         say(json.dumps({"kind": "ok", "files": counts.files, "bytes": counts.bytes}))
     except Refused as refused:
         say(json.dumps({"kind": refused.kind, "message": refused.message, "mend": refused.mend}))

@@ -314,11 +314,10 @@ def test_random_damage_never_escapes(tmp_path: Path, target: int) -> None:
 
 def child(target: int, data: bytes, tmp_path: Path, **order: object) -> dict[str, object]:
     (tmp_path / "archive").write_bytes(data)
-    settings = {"bytes": 10**9, "entries": 100, "ratio": 200, "cpu_seconds": 20, "uid": None, **order}
-    script = f"import os, sys; os.dup2({target}, 3); os.execv(sys.executable, [sys.executable, '-I', '-S', *sys.argv[1:]])"
+    settings = {"bytes": 10**9, "entries": 100, "ratio": 200, "cpu_seconds": 20, "uid": None, "target": target, **order}
     with open(tmp_path / "archive", "rb") as archive:
         result = subprocess.run(
-            [sys.executable, "-c", script, unpack.__file__, json.dumps(settings)],
+            [sys.executable, "-I", "-S", unpack.__file__, json.dumps(settings)],
             stdin=archive, stdout=subprocess.PIPE, pass_fds=[target], check=True,
         )  # fmt: skip
     answer: dict[str, object] = json.loads(result.stdout)
@@ -342,11 +341,10 @@ def test_as_a_child_of_root_it_gives_up_root(tmp_path: Path, target: int) -> Non
 
 def subprocess_error(target: int, tmp_path: Path) -> str:
     (tmp_path / "archive").write_bytes(tar(F))
-    order = json.dumps({"bytes": 10**9, "entries": 100, "ratio": 200, "cpu_seconds": 20, "uid": 54321})
-    script = f"import os, sys; os.dup2({target}, 3); os.execv(sys.executable, [sys.executable, '-I', '-S', *sys.argv[1:]])"
+    order = json.dumps({"bytes": 10**9, "entries": 100, "ratio": 200, "cpu_seconds": 20, "uid": 54321, "target": target})
     with open(tmp_path / "archive", "rb") as archive:
         result = subprocess.run(
-            [sys.executable, "-c", script, unpack.__file__, order],
+            [sys.executable, "-I", "-S", unpack.__file__, order],
             stdin=archive, capture_output=True, pass_fds=[target], text=True, check=False,
         )  # fmt: skip
     return result.stderr
