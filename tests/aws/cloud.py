@@ -10,6 +10,7 @@ import time
 from collections.abc import Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -157,11 +158,16 @@ class Cloud:
 _accounts = itertools.count(100_000_000_001)
 
 
-def new_key(server: ServerThread, account: str | None = None, services: tuple[str, ...] = ()) -> Key:
-    """A stored key; of an account that no test has used yet unless one is given."""
+def new_key(
+    server: ServerThread, account: str | None = None, services: tuple[str, ...] = (), seconds: float | None = None
+) -> Key:
+    """A stored key; of an account that no test has used yet unless one is given. With `seconds`: expiring, with a token."""
     account = account or str(next(_accounts))
-    minted = keys.mint(account, f"arn:aws:iam::{account}:root")
-    key = Key(minted.id, minted.secret, account, minted.principal, services=services)
+    principal = f"arn:aws:iam::{account}:root"
+    minted = keys.mint(account, principal)
+    if seconds is not None:
+        minted = keys.mint_session(account, principal, server.now() + seconds)
+    key = replace(minted, services=services)
 
     async def store() -> None:
         await server.db.write(lambda c: keys.add(c, key, server.now()))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import logging
+import re
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -29,7 +30,7 @@ from slipway.wire.errors import AwsError
 from slipway.wire.models import streaming_input
 from slipway.wire.parse import parse
 from slipway.wire.route import Route, Router, Unroutable
-from slipway.wire.serialize import serialize, serialize_error
+from slipway.wire.serialize import Rendered, serialize, serialize_error
 from slipway.wire.signatures import SignatureError, scope_of, v2_headers
 from slipway.wire.validate import validate
 
@@ -37,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 BODY_BYTES = 10 * 1024 * 1024
 """Of a request that is not a stream."""
+
+_OTHER_THAN_SIGNED = re.compile(rb"//|/\.{1,2}(?:/|$)")
+"""What signatures of all services but S3's normalise away: such a path is not read as it was signed, so it is not read."""
 
 
 @dataclass(slots=True)
@@ -75,13 +79,13 @@ class Dispatcher:
         try:
             response = await self._answer(call)
         except (AwsError, SignatureError, BodyTooLarge, StoreError) as error:
-            response = serialize_error(call.route, _in_terms_of_aws(error, call.route.protocol), call.id)
+            response = _response(serialize_error(call.route, None, _in_terms_of_aws(error, call.route.protocol), call.id))
         except ClientGone:
             raise
         except Exception:
             logger.exception("operation-failed", extra={"request": call.id, **_names(call)})
             failure = AwsError("InternalFailure", f"slipway failed; its log has the cause under {call.id}", status=500)
-            response = serialize_error(call.route, failure, call.id)
+            response = _response(serialize_error(call.route, None, failure, call.id))
         fields = {"request": call.id, **_names(call), "status": response.status}
         logger.info("call", extra={**fields, "seconds": round(time.perf_counter() - started, 4)})
         return response
@@ -104,6 +108,8 @@ class Dispatcher:
         caller = call.caller = await self._authenticator.caller(request, (route.scope,) if route.service else None)
         if unroutable is not None:
             raise unroutable
+        if route.service != "s3" and _OTHER_THAN_SIGNED.search(request.target.partition(b"?")[0]):
+            raise AwsError("UnknownOperationException", "The path is not in its normal form.", status=404)
         headers = without_framing(request.headers)
         if caller.claim is not None and caller.claim.form == "query2":
             headers = _with(headers, v2_headers(request.target))
@@ -126,7 +132,7 @@ class Dispatcher:
         elif caller.claim is not None and not caller.claim.verified:
             raise SignatureError("mismatch", "The signature was not verified.")
         ctx = Context(self._world, caller.account, caller.region, call.id, caller.principal, caller.access_key)
-        return serialize(route, await operation(ctx, params), call.id)
+        return _response(serialize(route, await operation(ctx, params), call.id))
 
     def _permitted(self, route: Route, model: OperationModel, caller: Caller) -> Operation:
         if not caller.may_call(route.service):
@@ -168,6 +174,18 @@ class Dispatcher:
             raise not_authorized(caller.principal, "slipway:Status", "rest-json")
         await Payload(request.body, request.headers, caller.claim, "rest-json").read(BODY_BYTES)
         return caller
+
+
+def _response(rendered: Rendered) -> Response:
+    """As the HTTP server wants it: a length that the operation states (GetObject, HeadObject) is the message's own."""
+    length: int | None = None
+    headers = []
+    for name, value in rendered.headers:
+        if name == b"content-length":
+            length = int(value)
+        else:
+            headers.append((name, value))
+    return Response(rendered.status, headers, rendered.body if rendered.stream is None else rendered.stream, length)
 
 
 def _in_terms_of_aws(error: Exception, protocol: str) -> AwsError:
