@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
@@ -105,7 +105,7 @@ class Db:
             thread.start()
 
     @classmethod
-    async def open(cls, url_or_path: str, *, readers: int = 4, waiting: int = 10_000) -> Db:
+    async def open(cls, url_or_path: str, *, readers: int = 4, waiting: int = 10_000) -> Self:
         """Open the database (`postgresql://…` or the path of an SQLite file), making or migrating its schema.
 
         `waiting`: calls of either kind that may wait before StoreBusy. Raises SchemaError, StoreUnavailable.
