@@ -7,8 +7,9 @@ import contextlib
 import os
 import shutil
 import subprocess
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -129,7 +130,7 @@ async def test_a_host_that_ends_says_why(
     assert (failure.kind, failure.exit_code, failure.signal) == (kind, code, number)
     assert words in failure.message
     if how == "exit":
-        assert failure.log_tail == ("host up exit", "last words")
+        assert failure.log_tail[-2:] == ("host up exit", "last words")
         assert "last words" in node.log()
     if how == "failure":
         assert (failure.mend, failure.log_tail) == ("add it", ("line 1",))
@@ -141,7 +142,7 @@ async def test_no_ping_within_the_limit(node: Node) -> None:
     assert failure is not None
     assert failure.kind == "no-ping"
     assert "0.5 seconds" in failure.message
-    assert failure.log_tail == ("host up silent",)
+    assert failure.log_tail[-1] == "host up silent"
 
 
 async def test_a_replica_that_misses_pings_becomes_unready_and_ready_again(node: Node) -> None:
@@ -177,7 +178,7 @@ async def test_a_deaf_host_is_killed_after_its_grace_and_takes_its_children_alon
     assert 0.25 < loop.time() - began < 3
     assert exited.failure is None
     assert ready.pid is not None
-    assert not Path(f"/proc/{ready.pid}").exists()
+    assert _gone(ready.pid)
 
 
 async def test_a_grandchild_does_not_outlive_its_replica(node: Node) -> None:
@@ -188,6 +189,16 @@ async def test_a_grandchild_does_not_outlive_its_replica(node: Node) -> None:
     await node.keeper.stop("i-1", 1.0)
     await node.until("exited")
     assert _running(script) == []
+
+
+def _gone(pid: int) -> bool:
+    return not os.path.exists(f"/proc/{pid}")
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110  what is waited for happens in other processes
+            await asyncio.sleep(0.005)
 
 
 def _running(words: str) -> list[int]:
@@ -204,9 +215,7 @@ async def test_stop_while_preparing_cancels(node: Node) -> None:
     assert isinstance(environments, FakeEnvironments)
     environments.gate = asyncio.Event()
     await node.keeper.start(make_spec())
-    async with asyncio.timeout(5):
-        while not any(state.progress == "building" for state in node.seen):
-            await asyncio.sleep(0.005)
+    await eventually(lambda: any(state.progress == "building" for state in node.seen))
     await node.keeper.stop("i-1", 5.0)
     exited = await node.until("exited")
     assert (exited.failure, exited.pid) == (None, None)
@@ -215,9 +224,7 @@ async def test_stop_while_preparing_cancels(node: Node) -> None:
 async def test_stop_while_fetching_cancels(node: Node) -> None:
     node.service.gate = asyncio.Event()
     await node.keeper.start(make_spec("i-1", node.service.put("m", archive({"a": b"b"}))))
-    async with asyncio.timeout(5):
-        while not node.service.requests:
-            await asyncio.sleep(0.005)
+    await eventually(lambda: node.service.requests)
     await node.keeper.stop("i-1", 5.0)
     assert (await node.until("exited")).failure is None
     node.service.gate.set()
@@ -232,7 +239,7 @@ async def test_stop_while_fetching_cancels(node: Node) -> None:
         ({"environment": {"A": "b\0c"}}, "internal"),
     ],
 )
-async def test_what_cannot_be_started_says_so(node: Node, changes: dict[str, object], kind: str) -> None:
+async def test_what_cannot_be_started_says_so(node: Node, changes: dict[str, Any], kind: str) -> None:
     spec = make_spec(**changes)
     await node.keeper.start(spec)
     failure = (await node.until("exited", spec.id)).failure
@@ -357,12 +364,17 @@ async def test_an_isolated_replica_reaches_nothing_and_is_reached(boxed: Node) -
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("cc") is None, reason="as root only, with a C compiler")
 async def test_no_library_of_the_model_is_loaded_as_root(boxed: Node, tmp_path: Path) -> None:
     """LD_PRELOAD from a model's Environment must take effect after rights were given up, not in setpriv."""
-    source = '#include <unistd.h>\n#include <stdio.h>\n__attribute__((constructor)) static void f(void) { printf("preload %d\\n", getuid()); fflush(stdout); }'
-    (tmp_path / "evil.c").write_text(source)
-    subprocess.run(["cc", "-shared", "-fPIC", "-o", tmp_path / "evil.so", tmp_path / "evil.c"], check=True)
+    await asyncio.to_thread(_compile, tmp_path)
     model = boxed.service.put("m", archive({"evil.so": (tmp_path / "evil.so").read_bytes()}))
     await boxed.keeper.start(make_spec("i-1", model, environment={"LD_PRELOAD": "/opt/ml/model/evil.so"}))
     await boxed.until("ready")
     seen = {line for line in boxed.log() if line.startswith("preload")}
     assert seen
     assert "preload 0" not in seen
+
+
+def _compile(folder: Path) -> None:
+    body = 'printf("preload %d\\n", getuid()); fflush(stdout);'
+    source = f"#include <unistd.h>\n#include <stdio.h>\n__attribute__((constructor)) static void f(void) {{ {body} }}"
+    (folder / "evil.c").write_text(source)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", folder / "evil.so", folder / "evil.c"], check=True)
