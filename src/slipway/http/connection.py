@@ -276,7 +276,10 @@ class Connection(asyncio.Protocol):
             raise Fault(431, "the request's headers are too large or too many")
 
     def _check_version(self, incoming: Exchange) -> None:
-        if self._parser.get_http_version() != "1.1":
+        version = self._parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            raise Fault(400, f"HTTP/{version} is not served")
+        if version == "1.0":
             incoming.old = True
             incoming.keep_alive = incoming.expects = False
             if incoming.chunked:
