@@ -118,6 +118,7 @@ def test_a_stream_that_breaks_says_so(server: Deployments) -> None:
     answer = server.runtime.invoke_endpoint_with_response_stream(EndpointName="breaks", Body=b"go")
     with pytest.raises(EventStreamError, match="ModelStreamError"):
         list(answer["Body"])
+    answer["Body"].close()
 
 
 def test_two_variants_share_by_weight_and_target_variant_overrides(server: Deployments) -> None:

@@ -2,7 +2,7 @@
 
 It runs as a child process of its own, started by path with `python -I -S`, so standard library only and nothing of slipway:
 `unpack.py '{"bytes": …, "entries": …, "ratio": …, "cpu_seconds": …, "uid": …, "target": …}'` with the archive on descriptor 0
-and the target folder on descriptor `target`. It limits itself, gives up root, and prints one JSON object: `{"kind": "ok", …}` or
+and the target folder on descriptor `target`. It limits itself, gives up root, and prints one JSON object: `{"kind": "ok"}` or
 `{"kind", "message", "mend"}` with the kinds of core/replicas.py.
 
 Names are bytes. Every folder is opened relative to its parent, without following links; files are created exclusively. What
