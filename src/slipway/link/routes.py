@@ -196,6 +196,8 @@ class RouteSubscriber:
         self._told: Acknowledge | None = None
         self._tell = asyncio.Event()
         self._save = asyncio.Event()
+        self.first = asyncio.Event()
+        """Set once there is a table, of the file or of control."""
         self._tasks: list[asyncio.Task[None]] = []
         self._link = Link(link_path, setup=self._setup, on_connect=self._connected, on_disconnect=self._disconnected)
 
@@ -264,6 +266,7 @@ class RouteSubscriber:
     def _use(self, table: RouteTable) -> None:
         self._table = table
         self._take(table)
+        self.first.set()
         self._tell.set()
         self._save.set()
 

@@ -6,6 +6,7 @@ Loads neither SQL nor service models, blocks on nothing. Started by a keeper wit
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gc
 import logging
 import random
@@ -30,6 +31,7 @@ from slipway.settings import Settings
 logger = logging.getLogger(__name__)
 
 _DRAIN_SECONDS = 5.0
+_FIRST_TABLE_SECONDS = 10.0
 
 
 def main() -> None:
@@ -73,7 +75,7 @@ class Gateway:
         )
         self.subscriber = RouteSubscriber(settings.link_socket, settings.routes_file, self.slots.apply, self.slots.busy_removed)
         if settings.auth == "none":
-            authenticate = callers.unsigned(settings.account, settings.region)
+            authenticate = callers.unsigned(settings.account, settings.region, settings.host)
         else:
             authenticate = callers.signed(self.slots.key)
         self.runtime = Runtime(
@@ -93,10 +95,16 @@ class Gateway:
         )
 
     async def start(self, sock: socket.socket) -> None:
-        """Serve from the last table until control sends the current one."""
+        """Serve from the last table until control sends the current one.
+
+        With no table at all every key would be unknown: callers wait in the keeper's socket until the first one is there.
+        """
         self.slots.start()
         self.subscriber.load()
         self.subscriber.start()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FIRST_TABLE_SECONDS):
+                await self.subscriber.first.wait()
         await self.server.start(sock=sock)
 
     async def stop(self) -> None:

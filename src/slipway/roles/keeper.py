@@ -11,6 +11,7 @@ import hashlib
 import importlib.util
 import logging
 import os
+import shlex
 import signal
 import socket
 import ssl
@@ -109,8 +110,10 @@ class _Node:
             await self._server.start()
             if await self._until_ready():
                 place.write_up_file(self._settings)
-                announce(f"slipway answers at {self._settings.endpoint_url} (data in {self._settings.data_dir})")
-                announce('in another terminal: eval "$(slipway env)", then use boto3, the SageMaker SDK or aws as always')
+                announce(f"data in {self._settings.data_dir}")
+                announce(
+                    f"slipway answers at {self._settings.endpoint_url}; next, in another terminal: {_next(self._settings)}"
+                )
                 logger.info("ready", extra={"seconds": round(time.monotonic() - self._began, 3)})
                 await self._stop.wait()
                 announce("stopping (Ctrl-C again to kill)")
@@ -203,6 +206,13 @@ class _Node:
         if self._tools is not None:
             self._tools.cgroups.close()
         place.remove_up_file(self._settings)
+
+
+def _next(settings: Settings) -> str:
+    """What to type to reach this slipway from a shell."""
+    default = os.path.join(os.path.expanduser("~"), ".slipway")
+    where = "" if settings.data_dir == default else f" --data-dir {shlex.quote(settings.data_dir)}"
+    return f'eval "$(slipway env{where})"'
 
 
 def _make_tools(settings: Settings) -> Tools:
