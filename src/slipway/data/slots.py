@@ -196,6 +196,9 @@ class VariantSlots:
     def lane_ready(self, lane: Lane) -> None:
         if not lane.draining and lane not in self.lanes:
             self.lanes.append(lane)
+            if len(self.lanes) == 1:
+                for call in self._waiting:
+                    self._patience(call)
             self.pump(lane)
 
     def lane_lost(self, lane: Lane) -> None:

@@ -93,5 +93,5 @@ async def until(condition: object, seconds: float = 5.0) -> None:
     """Wait until `condition()` is true."""
     assert callable(condition)
     async with asyncio.timeout(seconds):
-        while not condition():
+        while not condition():  # noqa: ASYNC110  conditions of other objects, which have no event
             await asyncio.sleep(0.005)

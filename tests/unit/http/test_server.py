@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
-import pytest
-
+from slipway.http.client import Pool
 from slipway.http.exchange import Exchange
 from slipway.http.limits import Budget, HttpLimits
 from slipway.http.messages import Request, Response
+from slipway.http.server import Server
 from tests.unit.http.serving import echo, serving, until
 
 
@@ -330,10 +331,7 @@ async def test_stop_lets_a_running_request_finish_and_cuts_the_rest() -> None:
         await asyncio.wait_for(stopping, 5)
 
 
-async def test_unix_socket_replaces_a_dead_one(tmp_path: pytest.TempPathFactory) -> None:
-    from slipway.http.client import Pool
-    from slipway.http.server import Server
-
+async def test_unix_socket_replaces_a_dead_one(tmp_path: Path) -> None:
     path = f"{tmp_path}/s"
     for _ in range(2):
         server = Server(echo)
