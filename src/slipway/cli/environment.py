@@ -13,7 +13,6 @@ SDK_CONFIG = """\
 # Written by slipway. Both SDKs would otherwise ask the real AWS for a default bucket, and report their use to it.
 SchemaVersion: '1.0'
 SageMaker:
-  TelemetryOptOut: true
   PythonSDK:
     Modules:
       TelemetryOptOut: true
