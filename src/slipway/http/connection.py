@@ -204,10 +204,12 @@ class Connection(asyncio.Protocol):
             return
         self._stamp = self.server.clock
         exchange.received = received = exchange.received + len(data)
-        if exchange.answered:
-            return
         claimant = exchange.claimant
-        if claimant is not None:
+        if exchange.body is not None:
+            exchange.body.feed(data)
+        elif exchange.answered:
+            return
+        elif claimant is not None:
             budget = self.server.budget
             if received > exchange.limit:
                 claimant.refused("too-large")
@@ -217,8 +219,6 @@ class Connection(asyncio.Protocol):
                 budget.used += len(data)
                 exchange.held = received
                 exchange.parts.append(data)
-        elif exchange.body is not None:
-            exchange.body.feed(data)
         else:
             exchange.parts.append(data)
 
