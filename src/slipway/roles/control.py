@@ -15,9 +15,9 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import msgspec
 import uvloop
@@ -46,13 +46,14 @@ from slipway.services.authenticate import Keys
 from slipway.services.dispatch import Dispatcher
 from slipway.settings import Settings
 from slipway.store import keys, leases
-from slipway.store.db import Db, StoreError
+from slipway.store.db import Connection, Db, StoreError
 from slipway.store.leases import LeaseLost
 from slipway.wire import signatures
 from slipway.wire.models import ServiceModels
 from slipway.wire.route import Router
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 MODULES = {"ecr": ecr, "iam": iam, "logs": logs, "s3": s3, "sagemaker": sagemaker, "sts": sts}
 SERVICES = (*MODULES, "sagemaker-runtime")
@@ -94,6 +95,26 @@ async def run(settings: Settings) -> None:
         stopping.cancel()
     finally:
         await control.stop()
+
+
+class FencedDb(Db):
+    """Writes only while this control holds the lease: where another may take it over, each transaction looks first."""
+
+    token: int | None = None
+    """Set when the lease is held."""
+
+    async def write(self, fn: Callable[[Connection], T]) -> T:
+        """As `Db.write`; raises LeaseLost, with nothing written, when another control has taken over."""
+        token = self.token
+        if token is None or self.dialect == "sqlite":
+            # One data directory has one keeper (a lock on the directory), and that keeper one control.
+            return await super().write(fn)
+
+        def fenced(connection: Connection) -> T:
+            leases.guard(connection, LEASE, token)
+            return fn(connection)
+
+        return await super().write(fenced)
 
 
 class Stoppable(Feed, Protocol):
@@ -172,9 +193,10 @@ class Control:
     async def open(cls, settings: Settings, *, keeper: Keeper | None = None, feed: Stoppable | None = None) -> Control:
         """Open the store, wait for the lease, make the first key. `keeper`, `feed`: fakes of tests."""
         os.makedirs(settings.data_dir, mode=0o700, exist_ok=True)
-        db = await Db.open(settings.database_url or f"{settings.data_dir}/slipway.db")
+        db = await FencedDb.open(settings.database_url or f"{settings.data_dir}/slipway.db")
         try:
             token = await _acquire(db, _node(settings.data_dir))
+            db.token = token
             fresh = keys.mint(settings.account, f"arn:aws:iam::{settings.account}:root")
             key = await db.write(lambda c: keys.first(c, fresh, time.time()))
             _write_credentials(settings, key)
