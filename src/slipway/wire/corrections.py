@@ -125,10 +125,21 @@ VALIDATION_CODES: Mapping[str, str] = {
     "sts": "ValidationError",
 }
 
+S3_VALIDATION: Mapping[str, tuple[str, str]] = {
+    # Where S3 has a code and a text of its own for a member whose value its enum lacks.
+    "locationConstraint": ("InvalidLocationConstraint", "The specified location-constraint is not valid"),
+    "storageClass": ("InvalidStorageClass", "The storage class you specified is not valid"),
+}
+
 PATTERNS: Mapping[str, str] = {
     # Patterns that a backtracking matcher would chew on for ever, or that Java alone can read, as their equals.
     r"([\p{L}\p{Z}\p{N}_.:\/=+\-@]*)${1,128}": r"[\p{L}\p{Z}\p{N}_.:/=+\-@]*",
     r"([\p{L}\p{Z}\p{N}_.:\/=+\-@]*)${1,256}": r"[\p{L}\p{Z}\p{N}_.:/=+\-@]*",
+    r"^[a-z0-9*](?:[._\-/a-z0-9*]?[a-z0-9*]+)*$": r"[a-z0-9*](?:[._\-/]?[a-z0-9*])*",
+    r"^[ \t]*[^\x00-\x1F:\x7F]+([ \t]+[^\x00-\x1F:\x7F]+)*[ \t]*$": r"\t*[^\x00-\x1f:\x7f][^\x00-\x08\x0a-\x1f:\x7f]*",
+    r"^[ \t]*[\x20-\x7E]+([ \t]+[\x20-\x7E]+)*[ \t]*$": r"\t*[ -~][\t -~]*",
+    r"\/?.+\/.+": r".[^/\n]*/.+",
+    r"https://([.\-_a-zA-Z0-9]+/?){3,1016}": r"https://(?:[.\-_a-zA-Z0-9]/?){2}[.\-_a-zA-Z0-9](?:/?[.\-_a-zA-Z0-9])*/?",
     r"[a-z0-9]([-a-z0-9]*[a-z0-9]){0,39}?": r"[a-z0-9](?:-*[a-z0-9])*",
 }
 

@@ -182,7 +182,8 @@ class Router:
         if scope is not None and service is None:
             return None
         base = replace(base, service=service or "", protocol="query")
-        form = method == "POST" and headers.get(b"content-type", b"").lower().startswith(b"application/x-www-form-urlencoded")
+        kind = headers.get(b"content-type", b"").lower()
+        form = method == "POST" and (service is not None or kind.startswith(b"application/x-www-form-urlencoded"))
         if service is None and not (path == b"/" or _QUEUE_PATH.fullmatch(path)):
             return None  # an unsigned POST of a form to a key: S3's to refuse
         named = b"Action=" in query

@@ -15,7 +15,7 @@ from typing import Any
 
 from botocore.model import OperationModel
 
-from .corrections import VALIDATION_CODES
+from .corrections import S3_VALIDATION, VALIDATION_CODES
 from .errors import AwsError
 from .models import streaming_input
 from .parse_xml import malformed_xml
@@ -38,11 +38,21 @@ def validate(operation: OperationModel, params: dict[str, Any]) -> None:
     if not found:
         return
     service = operation.service_model.service_name
-    if service == "s3" and any(path.count(".") and what.startswith("Value null") for path, what in found):
-        raise malformed_xml()  # a body that lacks an element; the schema is all that S3 speaks of
+    if service == "s3":
+        _refuse_as_s3(found)
     errors = "error" if len(found) == 1 else "errors"
     text = f"{len(found)} validation {errors} detected: {'; '.join(what for _, what in found)}"
     raise AwsError(VALIDATION_CODES.get(service, "ValidationException"), text, status=400)
+
+
+def _refuse_as_s3(found: list[Violation]) -> None:
+    """S3's own words, where it has any."""
+    for path, what in found:
+        if path.count(".") and what.startswith("Value null"):
+            raise malformed_xml()  # a body that lacks an element; the schema is all that S3 speaks of
+        own = S3_VALIDATION.get(path.rpartition(".")[2])
+        if own is not None:
+            raise AwsError(*own, status=400)
 
 
 def _structure(shape: Any, params: dict[str, Any], path: str, streamed: str | None = None) -> Iterator[Violation]:
