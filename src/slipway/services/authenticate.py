@@ -1,17 +1,17 @@
-"""Who calls control: the key behind a signature, what it may call, and which unsigned requests are refused at the door."""
+"""Who calls control: the key behind a signature, and what it may call."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from slipway.core.routing import Key
-from slipway.http.messages import Headers, Request
+from slipway.http.messages import Request
+from slipway.services.strangers import refuse_strangers
 from slipway.settings import Settings
 from slipway.store import keys
 from slipway.store.db import Db
-from slipway.wire.claims import Claim, SignatureError
+from slipway.wire.claims import Claim
 from slipway.wire.signatures import claimed_key, scope_of, verify
 
 KEPT_SECONDS = 1.0
@@ -74,7 +74,7 @@ class Authenticator:
         """`services`: names that the credential scope may have. The caller's claim may still wait for the body's hash."""
         settings = self._settings
         if settings.auth == "none":
-            self._refuse_strangers(request)
+            refuse_strangers(request.headers, settings.host)
             scope = scope_of(request.headers, request.target)
             region = (scope[0] if scope else "") or settings.region
             return Caller(settings.account, region, f"arn:aws:iam::{settings.account}:root")
@@ -90,31 +90,3 @@ class Authenticator:
         )
         region = claim.region or settings.region
         return Caller(claim.account, region, claim.principal, claim.key_id, claim.services, claim)
-
-    def _refuse_strangers(self, request: Request) -> None:
-        """Without signatures a web page in the user's browser must not be able to call: no foreign Host, no other origin."""
-        refuse_foreign_host(request.headers, self._settings.host)
-        refuse_cross_origin(request)
-
-
-_LOOPBACK = re.compile(rb"(?:[a-z0-9.-]+\.)?localhost|127(?:\.[0-9]{1,3}){3}|\[::1\]")
-_HOST = re.compile(rb"(\[[0-9a-f:.]+\]|[^:\[\]]+)(?::[0-9]{1,5})?")
-
-
-def refuse_foreign_host(headers: Headers, bound: str) -> None:
-    """Against DNS rebinding: only loopback names (buckets below `localhost` included) and the bound address itself."""
-    hosts = [value.lower() for name, value in headers if name == b"host"]
-    match = _HOST.fullmatch(hosts[0]) if len(hosts) == 1 else None
-    ours = f"[{bound}]" if ":" in bound else bound
-    if match is None or not (_LOOPBACK.fullmatch(match[1]) or match[1] == ours.lower().encode()):
-        raise SignatureError("denied", "This host name is not one of slipway's: unsigned requests are taken at localhost only")
-
-
-def refuse_cross_origin(request: Request) -> None:
-    """Against cross-site requests: a browser names the page's origin, which must be our own."""
-    origin = request.header(b"origin")
-    host = request.header(b"host") or b""
-    if origin is not None and origin.lower() not in (b"http://" + host.lower(), b"https://" + host.lower()):
-        raise SignatureError("denied", "Requests of other origins are refused")
-    if request.header(b"sec-fetch-site") in (b"cross-site", b"same-site"):
-        raise SignatureError("denied", "Requests of other sites are refused")

@@ -21,9 +21,10 @@ from botocore.model import OperationModel
 
 from slipway.http.messages import BodyTooLarge, ClientGone, Request, Response
 from slipway.services import Context, Operation, World
-from slipway.services.authenticate import Authenticator, Caller, Keys, refuse_cross_origin, refuse_foreign_host
+from slipway.services.authenticate import Authenticator, Caller, Keys
 from slipway.services.payload import Payload, without_framing
 from slipway.services.slipway import PREFIX, ROUTES, SCOPE, Auth, OwnRoute, json_response
+from slipway.services.strangers import refuse_cross_origin, refuse_foreign_host
 from slipway.store.db import StoreError
 from slipway.wire.auth_errors import auth_error, not_authorized
 from slipway.wire.errors import AwsError
@@ -165,7 +166,7 @@ class Dispatcher:
     async def _admit(self, route: OwnRoute, request: Request) -> Caller | None:
         """What the route's way in demands; None where no key is involved."""
         if route.auth is not Auth.SIGNATURE:
-            refuse_cross_origin(request)
+            refuse_cross_origin(request.headers)
             if self._world.settings.tls_cert is None:
                 refuse_foreign_host(request.headers, self._world.settings.host)
             return None

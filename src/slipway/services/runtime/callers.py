@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from slipway.http.exchange import Exchange
+from slipway.services.strangers import refuse_strangers
 from slipway.wire.auth_errors import auth_error, not_authorized
 from slipway.wire.claims import STREAMING, Claim, Lookup, SignatureError
 from slipway.wire.errors import AwsError
@@ -49,11 +50,18 @@ def signed(lookup: Lookup, now: Callable[[], float] = time.time) -> Authenticate
     return authenticate
 
 
-def unsigned(account: str, region: str) -> Authenticate:
-    """`--auth none`: everybody is `account`; the region is the one that a credential scope names, else `region`."""
+def unsigned(account: str, region: str, host: str = "127.0.0.1") -> Authenticate:
+    """`--auth none`: everybody is `account`; the region is the one that a credential scope names, else `region`.
+
+    But for web pages: without signatures they must not reach a model through the user's browser (`host`: the bound address).
+    """
     nobody = Caller(account, region, None)
 
     def authenticate(exchange: Exchange) -> Caller:
+        try:
+            refuse_strangers(exchange.headers, host)
+        except SignatureError as error:
+            raise signature_refused(error) from None
         if exchange.authorization is None and b"X-Amz-Credential" not in exchange.target:
             return nobody
         scope = scope_of(exchange.headers, exchange.target)
