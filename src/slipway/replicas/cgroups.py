@@ -152,8 +152,8 @@ class Cgroups:
 def _probe_v2(own: str, name: str) -> Cgroups:
     try:
         with open(f"{own}/cgroup.controllers") as file:
-            missing = [c for c in _CONTROLLERS if c not in file.read().split()]
-        if missing:
+            offered = file.read().split()
+        if missing := [controller for controller in _CONTROLLERS if controller not in offered]:
             return Cgroups(0, {}, f"the {' and '.join(missing)} controller is not given to {own}")
         _delegate_v2(own)
         parent = f"{own}/{name}"

@@ -26,7 +26,7 @@ from uv import find_uv_bin
 from slipway.replicas.failures import CannotRun, cannot
 from slipway.replicas.images import TABLE, Interpreter, Runtime, find_interpreters, own_interpreter, runtime_of
 from slipway.replicas.process import LineSink, spawn
-from slipway.replicas.requirements import Wanted, requirement_name
+from slipway.replicas.requirements import Wanted
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,19 @@ class Environment:
     title: str
     flavour: str
     notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Order:
+    """One environment to be had."""
+
+    runtime: Runtime
+    image: str
+    progress: Progress
+    base: str | None = None
+    """The complete environment that it begins as."""
+    wanted: Wanted | None = None
+    isolated: bool = False
 
 
 class Environments:
@@ -89,10 +102,10 @@ class Environments:
         `isolated`: nothing is fetched for the model's requirements; they must be vendored with it. CannotRun.
         """
         runtime = await self.runtime(image)
-        base = await self._ensure_one(runtime, image, progress, None, False)
-        if wanted is None or not (wanted.lines or wanted.options):
+        base = await self._ensure_one(_Order(runtime, image, progress))
+        if wanted is None or not wanted.lines:
             return base
-        return await self._ensure_one(runtime, image, progress, wanted, isolated)
+        return await self._ensure_one(_Order(runtime, image, progress, base.path, wanted, isolated))
 
     async def _look_around(self, image: str) -> None:
         """Search for further interpreters only where our own cannot have the exact release."""
@@ -108,68 +121,62 @@ class Environments:
             if asked:
                 self._others = await asyncio.to_thread(find_interpreters)
 
-    async def _ensure_one(
-        self, runtime: Runtime, image: str, progress: Progress, wanted: Wanted | None, isolated: bool
-    ) -> Environment:
-        requirements = _merged(runtime.requirements, wanted)
-        key = await asyncio.to_thread(_key, runtime.interpreter, requirements, wanted, isolated)
-        path = f"{self._folder}/{key}"
+    async def _ensure_one(self, order: _Order) -> Environment:
+        runtime = order.runtime
+        path = f"{self._folder}/{await asyncio.to_thread(_key, order)}"
         if not _is_complete(path):
             os.makedirs(self._folder, exist_ok=True)
-            async with self._locks.setdefault(key, asyncio.Lock()), _file_lock(f"{path}.lock", runtime.title, progress):
+            lock = self._locks.setdefault(path, asyncio.Lock())
+            async with lock, _file_lock(f"{path}.lock", runtime.title, order.progress):
                 if not _is_complete(path):
-                    await self._build(path, runtime, requirements, wanted, isolated, image, progress)
+                    await self._build(path, order)
         readable = (path, *_prefixes(runtime.interpreter.path))
         return Environment(path, f"{path}/bin/python", readable, runtime.title, runtime.flavour, runtime.notes)
 
-    async def _build(
-        self,
-        path: str,
-        runtime: Runtime,
-        requirements: Sequence[str],
-        wanted: Wanted | None,
-        isolated: bool,
-        image: str,
-        progress: Progress,
-    ) -> None:
-        what = f"environment {runtime.title}" + (" with the model's requirements" if wanted else "")
-        progress(f"building {what}")
+    async def _build(self, path: str, order: _Order) -> None:
+        what = f"environment {order.runtime.title}" + (" with the model's requirements" if order.wanted else "")
+        order.progress(f"building {what}")
         making = f"{path}.making"
-        await asyncio.to_thread(shutil.rmtree, making, True)
-        await asyncio.to_thread(shutil.rmtree, path, True)
+        await asyncio.to_thread(_clear, making, path)
+        told = _Told(what, order.progress)
         try:
             async with asyncio.timeout(self._build_seconds):
-                python = ("--python", runtime.interpreter.path, "--no-python-downloads")
-                await self._uv(["venv", "--no-project", "--relocatable", *python, making], _Told(what, progress), image, False)
-                await self._install(making, requirements, wanted, isolated, _Told(what, progress), image)
-            await asyncio.to_thread(_finish, making, path, runtime.title)
+                if order.base is None:
+                    python = ("--python", order.runtime.interpreter.path, "--no-python-downloads")
+                    await self._uv(["venv", "--no-project", "--relocatable", *python, making], told, order)
+                else:
+                    await asyncio.to_thread(_link_tree, order.base, making)
+                await self._install(making, told, order)
+            await asyncio.to_thread(_finish, making, path, order.runtime.title)
         except TimeoutError:
             message = f"The {what} was not built within {self._build_seconds:.0f} seconds."
-            raise cannot("requirements" if wanted else "environment", message, _pull(image)) from None
+            raise cannot("requirements" if order.wanted else "environment", message, _pull(order.image)) from None
         except OSError as error:
             raise cannot(
                 "disk-full" if error.errno in (28, 122) else "environment", f"The {what}: {error.strerror}."
             ) from error
         finally:
-            await asyncio.to_thread(shutil.rmtree, making, True)
-        progress(f"built {what}")
+            await asyncio.to_thread(_clear, making)
+        order.progress(f"built {what}")
 
-    async def _install(
-        self, making: str, requirements: Sequence[str], wanted: Wanted | None, isolated: bool, told: _Told, image: str
-    ) -> None:
+    async def _install(self, making: str, told: _Told, order: _Order) -> None:
+        """The image's packages; or, on top of them, the model's, as pip does it in AWS's containers."""
+        wanted = order.wanted
         arguments = ["pip", "install", "--python", f"{making}/bin/python", "--compile-bytecode", "--link-mode", "hardlink"]
-        files = [_write_private(f"{making}/requirements.in", requirements)]
-        arguments += ["-r", files[0]]
+        files = [_write_private(f"{making}/requirements.in", wanted.lines if wanted else order.runtime.requirements)]
+        arguments += ["-r", files[0], "--only-binary", ":all:"]
         if wanted is not None:
-            files.append(_write_private(f"{making}/constraints.in", wanted.constraints))
-            arguments += ["-c", files[1], *wanted.options]
-            if isolated and "--no-index" not in wanted.options:
+            arguments += wanted.options
+            if order.isolated and "--no-index" not in wanted.options:
                 arguments.append("--no-index")
-        await self._uv([*arguments, "--only-binary", ":all:"], told, image, wanted is not None)
+            if wanted.constraints:
+                files.append(_write_private(f"{making}/constraints.in", wanted.constraints))
+                arguments += ["-c", files[1]]
+        await self._uv(arguments, told, order)
         for file in files:
             os.unlink(file)
 
-    async def _uv(self, arguments: Sequence[str], told: _Told, image: str, users: bool) -> None:
+    async def _uv(self, arguments: Sequence[str], told: _Told, order: _Order) -> None:
         """Run uv to its end; CannotRun with its own last words. Cancelled, it is killed."""
         process = await spawn(
             lambda _: [find_uv_bin(), *arguments],
@@ -183,7 +190,7 @@ class Environments:
         finally:
             process.kill()
         if ended.code != 0:
-            raise _explained(told, image, users, str(ended))
+            raise _explained(told, order.image, order.wanted is not None, str(ended))
 
     def _uv_environment(self) -> dict[str, str]:
         passed = {name: value for name, value in self._environ.items() if _PASSED_ON.fullmatch(name)}
@@ -213,7 +220,7 @@ class _Told(LineSink):
 
 
 def _explained(told: _Told, image: str, users: bool, ended: str) -> CannotRun:
-    tail = [line for line in told.lines if not _STEP.match(line)]
+    tail = [line for line in told.lines if not _STEP.match(line) and not line.startswith("Using Python")]
     words = " ".join(tail[-12:])[-700:] or f"uv ended with {ended}"
     if re.search(r"No space left|os error 28|quota", words):
         return cannot(
@@ -243,23 +250,31 @@ def _write_private(file: str, lines: Sequence[str]) -> str:
     return file
 
 
-def _merged(base: Sequence[str], wanted: Wanted | None) -> list[str]:
-    """The image's packages but those that the model pins otherwise (as on AWS, where pip replaces them), then the model's."""
-    if wanted is None:
-        return list(base)
-    return [line for line in base if requirement_name(line) not in wanted.pinned] + wanted.lines
+def _clear(*folders: str) -> None:
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
-def _key(interpreter: Interpreter, requirements: Sequence[str], wanted: Wanted | None, isolated: bool) -> str:
+def _link_tree(base: str, making: str) -> None:
+    """A copy that shares the files' content: uv replaces files, it never writes into one."""
+    shutil.copytree(base, making, symlinks=True, copy_function=os.link)
+    os.unlink(f"{making}/{_COMPLETE}")
+
+
+def _key(order: _Order) -> str:
     """Covers what decides the content. Reads vendored files: not for the event loop."""
-    parts: list[object] = [TABLE, interpreter.path, interpreter.version, requirements]
+    runtime, wanted = order.runtime, order.wanted
+    parts: list[object] = [TABLE, runtime.interpreter.path, runtime.interpreter.version, runtime.requirements]
     if wanted is not None:
         digests = []
         for file in wanted.vendored:
             if os.path.isfile(file):
                 with open(file, "rb") as opened:
                     digests.append([os.path.basename(file), hashlib.file_digest(opened, "sha256").hexdigest()])
-        parts = [*parts[:3], _merged(requirements, None), wanted.constraints, wanted.options, digests, isolated]
+        # Vendored files count by name and content: the folder they lie in is another one for each upload.
+        lines = [os.path.basename(line) if line in wanted.vendored else line for line in wanted.lines]
+        options = ["…" if option.startswith("/") else option for option in wanted.options]
+        parts += [lines, wanted.constraints, options, digests, order.isolated]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
 
 

@@ -30,8 +30,6 @@ class Wanted:
     constraints: list[str] = field(default_factory=list)
     options: list[str] = field(default_factory=list)
     """Options of the command: indexes and folders of wheels."""
-    pinned: set[str] = field(default_factory=set)
-    """Normalised names of packages that the file asks for at a version (or a place) of its own."""
     vendored: list[str] = field(default_factory=list)
     """Files inside the code whose content matters: they are part of the environment's key."""
 
@@ -87,7 +85,6 @@ class _Reader:
             if not path.endswith(".whl"):
                 raise _refuse(shown, "only wheels (.whl) are installed, not source: it would run code while it installs")
             self._wanted.vendored.append(path)
-            self._wanted.pinned.add(_normal(os.path.basename(path).partition("-")[0]))
             into.append(path)
             return
         match = _NAME.fullmatch(line)
@@ -96,8 +93,6 @@ class _Reader:
         rest = match[3].partition(";")[0].strip()
         if rest.startswith("@") and not rest[1:].strip().startswith("https://"):
             raise _refuse(shown, "a package's address must begin with https://")
-        if rest:
-            self._wanted.pinned.add(_normal(match[1]))
         into.append(line)
 
     def _option(self, line: str, shown: str, folder: str, into: list[str]) -> None:
@@ -114,9 +109,12 @@ class _Reader:
                 raise _refuse(shown, "an index's address must begin with https:// or http://")
             self._wanted.options += [name if name != "-i" else "--index-url", value]
         elif name in ("-f", "--find-links"):
-            place = value if re.match(r"https?://", value) else self._inside(value, shown, folder)
+            if re.match(r"https?://", value):
+                self._wanted.options += ["--find-links", value]
+                return
+            place = self._inside(value.removeprefix("file://"), shown, folder)
             self._wanted.options += ["--find-links", place]
-            if not value.startswith("http") and os.path.isdir(place):
+            if os.path.isdir(place):
                 self._wanted.vendored += sorted(f"{place}/{name}" for name in os.listdir(place))
         elif name == "--no-index":
             self._wanted.options.append("--no-index")
@@ -142,12 +140,3 @@ def _refuse(what: str, why: str) -> CannotRun:
             "requirements", f"requirements.txt: {os.path.basename(shown) if shown.startswith('/') else shown!r}: {why}."
         )
     return cannot("requirements", f"requirements.txt: {why}.")
-
-
-def _normal(name: str) -> str:
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def requirement_name(requirement: str) -> str:
-    """`numpy` of `numpy<2`."""
-    return _normal(re.split(r"[^A-Za-z0-9._-]", requirement, maxsplit=1)[0])

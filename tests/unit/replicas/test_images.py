@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from slipway.replicas.failures import CannotRun
+from slipway.replicas.images import Interpreter, Runtime, Version, find_interpreters, own_interpreter, runtime_of
+
+
+def runs(uri: str, own: Version = (3, 11), *others: Version) -> Runtime:
+    return runtime_of(uri, Interpreter("own", own), lambda: [Interpreter(f"other{v}", v) for v in others])
+
+
+@pytest.mark.parametrize(
+    ("uri", "own", "others", "title"),
+    [
+        ("sagemaker-scikit-learn:1.2-1-cpu-py3", (3, 11), (), "scikit-learn 1.2.2 (python 3.11)"),
+        ("sagemaker-scikit-learn:1.4-2", (3, 12), (), "scikit-learn 1.4.2 (python 3.12)"),
+        ("sagemaker-scikit-learn:1.0-1-cpu-py3", (3, 11), ((3, 10),), "scikit-learn 1.0.2 (python 3.10)"),
+        ("sagemaker-scikit-learn:1.0-1-cpu-py3", (3, 11), (), "scikit-learn 1.1.3 (python 3.11)"),
+        ("sagemaker-scikit-learn:0.23-1-cpu-py3", (3, 11), ((3, 9),), "scikit-learn 0.24.2 (python 3.9)"),
+        ("sagemaker-scikit-learn:0.20.0-cpu-py3", (3, 13), (), "scikit-learn 1.5.2 (python 3.13)"),
+        ("sagemaker-scikit-learn:2.0-1", (3, 11), (), "scikit-learn 1.7.2 (python 3.11)"),
+        ("sagemaker-xgboost:1.7-1", (3, 11), (), "XGBoost 1.7.6 (python 3.11)"),
+        ("sagemaker-xgboost:3.0-5", (3, 12), (), "XGBoost 3.0.5 (python 3.12)"),
+        ("sagemaker-xgboost:0.90-2-cpu-py3", (3, 11), (), "XGBoost 0.90 (python 3.11)"),
+        ("sagemaker-xgboost:1.7-1", (3, 13), (), "XGBoost 2.1.4 (python 3.13)"),
+        ("811284229777.dkr.ecr.us-east-1.amazonaws.com/xgboost:1", (3, 11), (), "XGBoost 0.90 (python 3.11)"),
+    ],
+)
+def test_what_runs(uri: str, own: Version, others: tuple[Version, ...], title: str) -> None:
+    assert runs(uri, own, *others).title == title
+
+
+def test_the_nearest_says_so_and_the_exact_does_not() -> None:
+    assert runs("sagemaker-scikit-learn:1.2-1-cpu-py3").notes == ()
+    (note,) = runs("sagemaker-scikit-learn:1.0-1-cpu-py3").notes
+    assert note == "scikit-learn 1.0 has no wheels for an installed Python: 1.1.3 on Python 3.11 runs instead"
+
+
+def test_numpy_below_two_for_old_releases() -> None:
+    assert "numpy<2" in runs("sagemaker-scikit-learn:1.2-1-cpu-py3").requirements
+    assert "boto3" in runs("sagemaker-xgboost:1.7-1").requirements
+
+
+def test_other_interpreters_are_searched_only_when_needed() -> None:
+    def fail() -> list[Interpreter]:
+        raise AssertionError
+
+    assert runtime_of("sagemaker-xgboost:1.7-1", Interpreter("own", (3, 11)), fail).interpreter.path == "own"
+
+
+@pytest.mark.parametrize("uri", ["mine:1", "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.3-cpu-py311"])
+def test_other_images_are_refused_by_name(uri: str) -> None:
+    with pytest.raises(CannotRun) as caught:
+        runs(uri)
+    assert caught.value.failure.kind == "unknown-image"
+    assert uri in caught.value.failure.message
+
+
+def test_no_interpreter_fits() -> None:
+    with pytest.raises(CannotRun, match=r"Python 3\.99"):
+        runs("sagemaker-scikit-learn:1.2-1-cpu-py3", (3, 99))
+
+
+def test_our_own_interpreter_is_found() -> None:
+    assert own_interpreter().version == sys.version_info[:2]
+    for found in find_interpreters():
+        assert found.version >= (3, 9)
