@@ -15,7 +15,7 @@ import hmac
 import re
 from collections.abc import AsyncIterable, AsyncIterator, Iterator
 
-from slipway.wire.claims import MISMATCH, SIGNED_CHUNKS_TRAILER, STREAMING, UNSIGNED_CHUNKS_TRAILER, Claim
+from slipway.wire.claims import EMPTY_HASH, MISMATCH, SIGNED_CHUNKS_TRAILER, STREAMING, UNSIGNED_CHUNKS_TRAILER, Claim
 from slipway.wire.errors import AwsError
 
 MIN_CHUNK = 8192
@@ -28,7 +28,7 @@ MAX_TRAILERS = 8
 _SIGNED_LINE = re.compile(rb"([0-9a-fA-F]{1,16});chunk-signature=([0-9a-f]{64})")
 _PLAIN_LINE = re.compile(rb"([0-9a-fA-F]{1,16})(?:;[^\r\n]*)?")
 _TRAILER_LINE = re.compile(rb"([A-Za-z0-9-]{1,128}):([\x20-\x7e]{0,512})")
-_EMPTY = hashlib.sha256(b"").hexdigest().encode()
+_EMPTY = EMPTY_HASH.encode()
 
 
 class ChunkedDecoder:
