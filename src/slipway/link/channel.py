@@ -344,8 +344,9 @@ class Link:
                 self._up.set()
                 delay = least
                 await channel.wait_closed()
-            except (LinkError, LinkClosed, TimeoutError) as error:
-                logger.warning("link-handshake-failed", extra={"path": self._path, "error": str(error)})
+            except Exception as error:
+                # Whatever `on_connect` raises, this link tries again: nothing else would ever connect it.
+                logger.warning("link-handshake-failed", extra={"path": self._path, "error": f"{type(error).__name__}: {error}"})
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, most)
             finally:

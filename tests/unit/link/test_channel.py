@@ -302,3 +302,21 @@ def test_bind_unix_replaces_a_stale_socket(tmp_path: Path) -> None:
             sock.listen()
             with socket.socket(socket.AF_UNIX) as client:
                 client.connect(path)
+
+
+async def test_a_link_outlives_a_handshake_that_breaks(tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    server = await link.serve(path, _answering("me"))
+    attempts: list[int] = []
+
+    async def connected(channel: link.Channel) -> None:
+        attempts.append(1)
+        if len(attempts) < 3:
+            raise ValueError("not yet")
+
+    client = link.Link(path, on_connect=connected, backoff=(0.001, 0.002))
+    client.start()
+    assert await client.request("who", None, str, timeout=5) == "me"
+    assert len(attempts) == 3
+    await client.close()
+    await server.close()
