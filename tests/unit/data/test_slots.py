@@ -215,7 +215,7 @@ async def test_a_call_is_moved_once_only(tmp_path: Path) -> None:
             only(slots).submit(call)
         outcomes = []
         for _ in range(3):
-            await until(lambda w=worker: w.running == 1)  # type: ignore[misc]
+            await until(lambda w=worker: w.running == 1)
             await worker.kill()
             worker = await Worker(worker.path, gate).start()
             outcomes = [call.outcome.done() and call.outcome.result() for call in calls]

@@ -17,6 +17,10 @@ SERVICE = "sagemaker-runtime"
 """Its name in a key's list of services; the credential scope says `sagemaker`."""
 _SCOPES = frozenset(("sagemaker",))
 
+_OF_BROWSERS = frozenset((b"host", b"origin", b"sec-fetch-site"))
+"""What `refuse_strangers` looks at."""
+_WELCOME = 64
+
 
 class Caller(NamedTuple):
     account: str
@@ -56,12 +60,17 @@ def unsigned(account: str, region: str, host: str = "127.0.0.1") -> Authenticate
     But for web pages: without signatures they must not reach a model through the user's browser (`host`: the bound address).
     """
     nobody = Caller(account, region, None)
+    welcome: set[bytes] = set()
 
     def authenticate(exchange: Exchange) -> Caller:
-        try:
-            refuse_strangers(exchange.headers, host)
-        except SignatureError as error:
-            raise signature_refused(error) from None
+        telling = [pair for pair in exchange.headers if pair[0] in _OF_BROWSERS]
+        if len(telling) != 1 or telling[0][1] not in welcome:
+            try:
+                refuse_strangers(telling, host)
+            except SignatureError as error:
+                raise signature_refused(error) from None
+            if len(telling) == 1 and len(welcome) < _WELCOME:
+                welcome.add(telling[0][1])  # one Host, no Origin: the next such request needs no second look
         if exchange.authorization is None and b"X-Amz-Credential" not in exchange.target:
             return nobody
         scope = scope_of(exchange.headers, exchange.target)
