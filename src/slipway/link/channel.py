@@ -344,9 +344,14 @@ class Link:
                 self._up.set()
                 delay = least
                 await channel.wait_closed()
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001  logged below
                 # Whatever `on_connect` raises, this link tries again: nothing else would ever connect it.
-                logger.warning("link-handshake-failed", extra={"path": self._path, "error": f"{type(error).__name__}: {error}"})
+                expected = isinstance(error, LinkError | LinkClosed | TimeoutError)
+                logger.warning(
+                    "link-handshake-failed",
+                    extra={"path": self._path, "error": repr(error)},
+                    exc_info=None if expected else error,
+                )
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, most)
             finally:
