@@ -160,7 +160,7 @@ class Control:
                 keeper=keeper,
                 head=self.objects.head,
                 making=Making(
-                    endpoint_url=local_url(settings),
+                    endpoint_url=settings.local_url,
                     machine=machine(),
                     memory_bound=settings.replica_memory_bytes,
                     start_seconds=settings.limits.start_seconds,
@@ -276,7 +276,7 @@ class Control:
     def _presign(self, account: str, bucket: str, key: str, expires: int) -> str:
         """A GET that the account may do, for the keeper's fetchers."""
         own = next((k for k in self._live if k.account == account and k.token is None and not k.services), self._live[0])
-        host = local_url(self.settings).partition("://")[2]
+        host = self.settings.local_url.partition("://")[2]
         return signatures.presign("GET", f"/{bucket}/{key}", own.id, own, self.settings.region, host, expires, time.time())
 
     async def _renew(self) -> None:
@@ -304,14 +304,6 @@ def _objects(settings: Settings, db: Db) -> Objects:
         region=external.region,
         account=settings.account,
     )
-
-
-def local_url(settings: Settings) -> str:
-    """Where a process of this machine reaches the gateway, also when it listens on all addresses."""
-    anywhere = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(settings.host)  # noqa: S104 - compared, not bound
-    if anywhere is None:
-        return settings.endpoint_url
-    return f"{'https' if settings.tls_cert else 'http'}://{anywhere}:{settings.port}"
 
 
 def machine() -> InstanceType:

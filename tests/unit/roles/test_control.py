@@ -16,7 +16,7 @@ from slipway.core.routing import RouteTable
 from slipway.http.client import Pool
 from slipway.link.keeper import KeeperServer
 from slipway.link.routes import RouteSubscriber
-from slipway.roles.control import Control, local_url
+from slipway.roles.control import Control
 from slipway.services import Context, sagemaker
 from slipway.settings import Settings
 from slipway.store import keys, leases
@@ -177,8 +177,3 @@ async def test_a_control_that_loses_its_lease_ends(settings: Settings, monkeypat
     await asyncio.wait_for(control.lease_lost, 5)
     await control.stop()
 
-
-def test_where_a_container_finds_us(settings: Settings) -> None:
-    assert local_url(settings) == "http://127.0.0.1:4566"
-    assert local_url(Settings("d", "r", "c", host="0.0.0.0", port=1)) == "http://127.0.0.1:1"
-    assert local_url(Settings("d", "r", "c", host="::", tls_cert="x")) == "https://[::1]:4566"
