@@ -344,7 +344,7 @@ class Link:
                 self._up.set()
                 delay = least
                 await channel.wait_closed()
-            except Exception as error:  # noqa: BLE001  logged below
+            except Exception as error:
                 # Whatever `on_connect` raises, this link tries again: nothing else would ever connect it.
                 expected = isinstance(error, LinkError | LinkClosed | TimeoutError)
                 logger.warning(
