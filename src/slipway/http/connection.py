@@ -11,15 +11,16 @@ import asyncio
 import functools
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import httptools
 
 from slipway.http import render
+from slipway.http.answering import answer_with
 from slipway.http.body import IncomingBody, gone
 from slipway.http.exchange import Exchange
-from slipway.http.messages import BodyTooLarge, ClientGone, Headers, Request, Response
+from slipway.http.messages import Headers, Request, Response
 
 if TYPE_CHECKING:
     from slipway.http.server import Server
@@ -403,65 +404,18 @@ class Connection(asyncio.Protocol):
                 self._crashed()
 
     def run(self, exchange: Exchange, answer: Callable[[], Awaitable[Response]]) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._answer(exchange, answer))
+        self._task = asyncio.get_running_loop().create_task(answer_with(self, exchange, answer))
 
-    async def _answer(self, exchange: Exchange, answer: Callable[[], Awaitable[Response]]) -> None:
-        try:
-            response = await answer()
-        except BodyTooLarge as error:
-            response = _plain(413, str(error))
-        except ClientGone:
-            self.transport.abort()
-            return
-        except Exception:
-            logger.exception("handler-failed", extra={"method": exchange.method})
-            response = _plain(500, "internal failure")
-        if isinstance(response.body, bytes):
-            self._respond(exchange, response, response.body)
-        else:
-            await self._stream(exchange, response, response.body)
+    async def writable(self) -> None:
+        """Wait while the peer does not read. Raises ClientGone."""
+        if self._drain is not None:
+            await self._drain
+        if self.transport.is_closing():
+            raise gone()
 
-    def _respond(self, exchange: Exchange, response: Response, body: bytes) -> None:
+    def answering_ends(self) -> None:
+        """The task of the current exchange has nothing left to do but its last write: it must not be cancelled any more."""
         self._task = None
-        try:
-            exchange.respond(response.status, response.headers, body, response.length)
-        except render.BadHeader as error:
-            logger.error("bad-answer-header", extra={"error": str(error)})
-            exchange.respond(500, [(b"content-type", b"application/json")], render.refusal(500, "internal failure"))
-
-    async def _stream(self, exchange: Exchange, response: Response, body: AsyncIterator[bytes]) -> None:
-        sent = 0
-        try:
-            if exchange.method == "HEAD" or response.status in (204, 304):
-                self._respond(exchange, response, b"")
-                return
-            chunked = exchange.stream_head(response.status, render.header_block(response.headers), response.length)
-            async for data in body:
-                if not data:
-                    continue
-                sent += len(data)
-                self.write(render.chunk(data) if chunked else data)
-                if self._drain is not None:
-                    await self._drain
-                if self.transport.is_closing():
-                    raise gone()
-            if response.length is not None and sent != response.length:
-                raise ValueError(f"the answer's body has {sent} bytes, not {response.length}")
-            if chunked:
-                self.write(render.LAST_CHUNK)
-        except (ClientGone, asyncio.CancelledError):
-            self.transport.abort()
-            return
-        except Exception:
-            logger.exception("answer-cut-short", extra={"method": exchange.method})
-            self.transport.abort()
-            return
-        finally:
-            close = getattr(body, "aclose", None)
-            if close is not None:
-                await close()
-        self._task = None
-        self.finished(exchange)
 
     def write(self, data: bytes) -> None:
         if not self.transport.is_closing():
@@ -595,7 +549,3 @@ class Connection(asyncio.Protocol):
         else:
             self._stamp = self.server.clock
             self.transport.resume_reading()
-
-
-def _plain(status: int, message: str) -> Response:
-    return Response(status, [(b"content-type", b"application/json")], render.refusal(status, message))

@@ -62,8 +62,7 @@ async def test_a_gateway_process(tmp_path: Path) -> None:
         assert await ask(pool, b"/x?y") == b"control /x?y"
         await asyncio.wait_for(feed.acknowledged(1), 5)
         assert await ask(pool, b"/endpoints/demo/invocations") == b"hello"
-        lines = Path(f"/proc/{gateway.pid}/smaps_rollup").read_text().splitlines()
-        assert next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) < 45_000
+        assert proportional_kilobytes(gateway.pid) < 45_000
         gateway.send_signal(signal.SIGTERM)
         assert await asyncio.wait_for(gateway.wait(), 10) == 0
         await link.close()
@@ -86,6 +85,11 @@ async def start_gateway(settings: Settings, sock: socket.socket) -> asyncio.subp
     gateway.stdin.write(encode_start(settings, os.getpid(), sock.fileno()))
     gateway.stdin.close()
     return gateway
+
+
+def proportional_kilobytes(pid: int) -> int:
+    lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
 
 
 async def ask(pool: Pool, target: bytes) -> bytes:
