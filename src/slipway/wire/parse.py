@@ -83,20 +83,19 @@ def _from_body(route: Route, shape: Any, body: bytes) -> dict[str, Any]:
     if streaming_input(route.operation) is not None:
         return {}
     member = shape.members[payload]
-    if member.type_name == "string":
-        return {payload: _text(route, body)} if body else {}
     if not body:
         return {}
-    if route.protocol == "rest-json":
-        return {payload: parse_json(member, body)}
+    if member.type_name == "string":
+        return {payload: _text(body)}
+    # Only S3 has payloads that are neither streams nor text.
     return {payload: parse_xml(member, member.serialization.get("name", member.name), body)}
 
 
-def _text(route: Route, body: bytes) -> str:
+def _text(body: bytes) -> str:
     try:
         return body.decode()
     except UnicodeDecodeError:
-        raise (malformed_xml() if route.protocol == "rest-xml" else serialization_error("The body is not UTF-8.")) from None
+        raise malformed_xml() from None
 
 
 def _from_query(route: Route, member: Any, name: str, values: list[str]) -> Any:
@@ -129,14 +128,10 @@ def _scalar(route: Route, shape: Any, name: str, text: str) -> Any:
 
 def _header_list(text: str) -> list[str]:
     """Items of a header between commas; one in quotes may hold commas."""
-    items, at = [], 0
-    while at < len(text):
-        match = _LIST_ITEM.match(text, at)
-        if match is None:
-            items.append(text[at:].strip())
-            break
-        items.append(match[1].replace('\\"', '"') if match[1] is not None else match[2].strip())
-        at = match.end()
+    items = []
+    for match in _LIST_ITEM.finditer(text):
+        if match.start() < len(text):
+            items.append(match[1].replace('\\"', '"') if match[1] is not None else match[2].strip())
     return items
 
 

@@ -1,4 +1,7 @@
-"""XML bodies (S3) as parameters. No document types, so no entities; depth and number of elements are bounded."""
+"""XML bodies (S3) as parameters. No document types, so no entities; depth and number of elements are bounded.
+
+S3's model has no maps in bodies, so they are not read here.
+"""
 
 from __future__ import annotations
 
@@ -90,8 +93,6 @@ def _value(shape: Any, element: Element) -> Any:
         case "list":
             name = shape.member.serialization.get("name", "member")
             return [_value(shape.member, child) for child in element.below if child.tag == name]
-        case "map":
-            return dict(_entry(shape, child) for child in element.below if child.tag == "entry")
     if element.below:
         raise malformed_xml()
     try:
@@ -114,27 +115,13 @@ def _structure(shape: Any, element: Element) -> dict[str, Any]:
             if wire_name in element.attributes:
                 found[name] = element.attributes[wire_name]
             continue
-        flattened = serialization.get("flattened")
-        if flattened and member.type_name == "list":
+        if serialization.get("flattened"):
             # Both names are in use: the model puts it on the member, botocore writes the list's.
             matching = children.get(wire_name) or children.get(member.member.serialization.get("name", wire_name))
             if matching:
                 found[name] = [_value(member.member, child) for child in matching]
-        elif flattened and member.type_name == "map":
-            if wire_name in children:
-                found[name] = dict(_entry(member, child) for child in children[wire_name])
         elif wire_name in children:
             if len(children[wire_name]) > 1:
                 raise malformed_xml()
             found[name] = _value(member, children[wire_name][0])
     return found
-
-
-def _entry(shape: Any, element: Element) -> tuple[Any, Any]:
-    parts = {child.tag: child for child in element.below}
-    try:
-        key = parts[shape.key.serialization.get("name", "key")]
-        value = parts[shape.value.serialization.get("name", "value")]
-    except KeyError:
-        raise malformed_xml() from None
-    return _value(shape.key, key), _value(shape.value, value)

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 from botocore.model import OperationModel
 
 from .compression import decompress
-from .corrections import CATALOG, Facts
+from .corrections import CATALOG
 from .errors import AwsError
 from .models import ServiceModels
 from .route_s3 import S3Routes, virtual_host_bucket
@@ -224,11 +224,6 @@ class Router:
         except AwsError as error:
             raise Unroutable(base, error.code, error.message, error.status or 400) from None
         return replace(base, operation=operation)
-
-
-def facts_of(service: str) -> Facts:
-    """How requests of a service are recognised; KeyError for one that the catalogue lacks."""
-    return CATALOG[service]
 
 
 def _unknown_operation(route: Route, message: str, status: int) -> Unroutable:

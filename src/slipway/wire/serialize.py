@@ -17,7 +17,7 @@ from .rendered import Rendered as Rendered
 from .rendered import id_headers, json_version
 from .route import Route
 from .values import rfc822, write_float
-from .write_tree import structure, tree
+from .write_tree import structure
 from .write_xml import Writer, escape, members_writer, namespace, writer
 
 S3_NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
@@ -113,16 +113,8 @@ def header_value(shape: Any, value: Any) -> bytes:
 
 
 def _json_body(shape: Any, result: Mapping[str, Any]) -> tuple[bytes, bytes]:
-    payload = shape.serialization.get("payload")
-    if payload is None:
-        return b"application/json", msgspec.json.encode(structure(shape, result, located=False))
-    value = result.get(payload)
-    if value is None:
-        return b"application/json", b""
-    member = shape.members[payload]
-    if member.type_name == "string":
-        return b"text/plain", value.encode()
-    return b"application/json", msgspec.json.encode(tree(member, value))
+    # Payload members of the rest-json services are all streams, which `_rest` has taken.
+    return b"application/json", msgspec.json.encode(structure(shape, result, located=False))
 
 
 def _xml_body(operation: OperationModel, shape: Any, result: Mapping[str, Any]) -> tuple[bytes, bytes]:
