@@ -167,7 +167,7 @@ def test_limits(s3: Any, bucket: str) -> None:
 
 
 def test_customer_keys_are_refused_by_name(s3: Any, bucket: str) -> None:
-    s3.meta.events.register("before-send.s3.*", _with_customer_key)
+    s3.meta.events.register("before-sign.s3", _with_customer_key)
     assert error(s3.put_object, Bucket=bucket, Key="k", Body=b"x") == ("NotImplemented", 501)
     assert "SSE-C" in message(s3.get_object, Bucket=bucket, Key="k")
 

@@ -165,7 +165,7 @@ class Reading(ABC):
 
     @abstractmethod
     def read(self, span: Span) -> AsyncIterator[bytes]:
-        """The bytes, in pieces of up to 1 MiB. Closes the reading at its end."""
+        """The bytes, in pieces of up to some hundred KB. Closes the reading at its end."""
 
     @abstractmethod
     def close(self) -> None:
