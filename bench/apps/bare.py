@@ -47,10 +47,11 @@ class Bare(asyncio.Protocol):
 async def serve(arguments: argparse.Namespace) -> None:
     answer = scikit_learn(arguments.model) if arguments.model else lambda body: body
     loop = asyncio.get_running_loop()
+    servers = []  # uvloop closes a server that nobody holds
     if arguments.unix:
-        await loop.create_unix_server(lambda: Bare(answer), arguments.unix)
+        servers.append(await loop.create_unix_server(lambda: Bare(answer), arguments.unix))
     if arguments.port:
-        await loop.create_server(lambda: Bare(answer), "127.0.0.1", arguments.port)
+        servers.append(await loop.create_server(lambda: Bare(answer), "127.0.0.1", arguments.port))
     await asyncio.Event().wait()
 
 
