@@ -113,6 +113,9 @@ class Role:
         pid = self._popen.pid if self._popen is not None else None
         return RoleStatus(self.name, pid, self.restarts, _resident(pid), self.ready and pid is not None)
 
+    def _is_stopping(self) -> bool:
+        return self._stopping
+
     def _signal(self, number: int) -> None:
         if self._popen is not None:
             with contextlib.suppress(ProcessLookupError):
@@ -121,10 +124,10 @@ class Role:
     async def _keep(self) -> None:
         loop = asyncio.get_running_loop()
         attempt = 0
-        while not self._stopping:
+        while True:
             began = loop.time()
             code = await self._once()
-            if self._stopping:
+            if self._is_stopping():
                 return
             logger.warning("role-ended", extra={"role": self.name, "exit": code})
             if loop.time() - began > SETTLED_SECONDS:
@@ -132,6 +135,8 @@ class Role:
             if not self.ready and self.restarts >= 2 and not self.died_early.done():
                 self.died_early.set_result(None)
             await asyncio.sleep(BACKOFF[min(attempt, len(BACKOFF) - 1)])
+            if self._is_stopping():
+                return
             attempt += 1
             self.restarts += 1
 

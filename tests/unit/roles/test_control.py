@@ -176,4 +176,3 @@ async def test_a_control_that_loses_its_lease_ends(settings: Settings, monkeypat
     assert await control.db.write(steal) == 2
     await asyncio.wait_for(control.lease_lost, 5)
     await control.stop()
-
