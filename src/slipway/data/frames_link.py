@@ -22,9 +22,7 @@ _REQUEST, _RESPONSE, _PART, _BUSY, _HELLO = frames.REQUEST, frames.RESPONSE, fra
 _MAX_FRAME = frames.MAX_BODY + 65536
 """A worker that announces more is not one of ours (or not any more)."""
 
-_PROVEN_FAST = 0.001
-_FAST = 0.010
-_DEEP, _PREFETCH, _SINGLE = 16, 2, 1
+_DEPTHS = ((0.0002, 64), (0.001, 16), (0.010, 2))
 UNKNOWN = 0.005
 """Service time assumed of a worker that has not answered yet."""
 
@@ -32,12 +30,13 @@ UNKNOWN = 0.005
 def depth_for(service: float) -> int:
     """How many requests a worker may hold, given its mean service time in seconds.
 
-    One running and one prefetched; deeper under 1 ms. None prefetched above 10 ms: it would gain nothing there and might
-    wait behind a slow one while another worker is free.
+    One running and one prefetched; deeper under 1 ms (about 13 ms of work at most). None prefetched above 10 ms: it would
+    gain nothing there and might wait behind a slow one while another worker is free.
     """
-    if service < _PROVEN_FAST:
-        return _DEEP
-    return _PREFETCH if service < _FAST else _SINGLE
+    for bound, depth in _DEPTHS:
+        if service < bound:
+            return depth
+    return 1
 
 
 class FramesLink(asyncio.Protocol):

@@ -54,6 +54,7 @@ class Connection(asyncio.Protocol):
         "_drain",
         "_fault",
         "_fed",
+        "_head_bytes",
         "_feeding",
         "_head_done",
         "_headers",
@@ -96,6 +97,7 @@ class Connection(asyncio.Protocol):
         self._fault: Fault | None = None
         self._paused = 0
         self._unsent = 0
+        self._head_bytes = server.limits.head_bytes
         self._stamp = server.clock
         self._task: asyncio.Task[None] | None = None
         self._drain: asyncio.Future[None] | None = None
@@ -251,15 +253,14 @@ class Connection(asyncio.Protocol):
     def _feed(self, data: bytes) -> None:
         self._feeding = True
         self._fed = fed = self._fed + len(data)
-        self._long = fed > self.server.limits.head_bytes
+        self._long = fed > self._head_bytes
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._ignore_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             self._malformed(error)
-        finally:
-            self._feeding = False
+        self._feeding = False
         if self._incoming is None or self._head_done:
             self._fed = 0
         elif self._long and not self._closing:

@@ -67,7 +67,7 @@ class Gate:
 
 
 def test_depth_follows_service_time() -> None:
-    assert (depth_for(0.0002), depth_for(0.003), depth_for(0.5)) == (16, 2, 1)
+    assert [depth_for(seconds) for seconds in (0.00002, 0.0005, 0.003, 0.5)] == [64, 16, 2, 1]
 
 
 async def test_frames_there_and_back(tmp_path: Path) -> None:
