@@ -48,6 +48,9 @@ class Blobs:
         self._lock = threading.Lock()
         self._pins: Counter[str] = Counter()
         self._doomed: set[str] = set()
+        """To be removed when the last reader is through."""
+        self._going: set[str] = set()
+        """Being removed: gone to whoever comes now, whatever the disk still says."""
         os.makedirs(self._temporary, mode=0o700, exist_ok=True)
 
     def close(self) -> None:
@@ -114,6 +117,8 @@ class Blobs:
     async def pin(self, blobs: Sequence[str]) -> bool:
         """Keep these from being removed until `unpin`; False, and nothing is pinned, when one is gone already."""
         with self._lock:
+            if not self._going.isdisjoint(blobs):
+                return False
             self._pins.update(blobs)
         there = False
         try:
@@ -135,6 +140,7 @@ class Blobs:
                 del self._pins[blob]
             gone = [blob for blob in free if blob in self._doomed]
             self._doomed.difference_update(gone)
+            self._going.update(gone)
         if gone:
             self._remove_later(gone)
 
@@ -144,7 +150,9 @@ class Blobs:
             wanted = set(blobs)
             held = {blob for blob in wanted if self._pins[blob] > 0}
             self._doomed |= held
-        if gone := sorted(wanted - held):
+            gone = sorted(wanted - held)
+            self._going.update(gone)
+        if gone:
             self._remove_later(gone)
 
     def _remove_later(self, blobs: Sequence[str]) -> None:
@@ -159,6 +167,8 @@ class Blobs:
                 continue
             except OSError as error:
                 logger.warning("blob-removal-failed", extra={"blob": blob, "error": str(error)})
+        with self._lock:
+            self._going.difference_update(blobs)
 
     async def left_behind(self) -> list[str]:
         """Blobs of earlier processes, named by a row or not; their temporary files are removed."""

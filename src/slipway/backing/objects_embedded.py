@@ -7,9 +7,7 @@ import logging
 import secrets
 import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from typing import Any, TypeVar
-
-from sqlalchemy import Connection
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from slipway.backing import objects_completion as completions
 from slipway.backing.objects import (
@@ -38,6 +36,9 @@ from slipway.store import objects as rows
 from slipway.store import uploads
 from slipway.store.db import Db, StoreBusy, StoreError
 from slipway.wire.errors import AwsError
+
+if TYPE_CHECKING:
+    from sqlalchemy import Connection
 
 logger = logging.getLogger(__name__)
 

@@ -13,13 +13,12 @@ import functools
 import tempfile
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime, timedelta
+from datetime import datetime
 from email.utils import format_datetime
 from typing import IO, TYPE_CHECKING, Any
 
 from slipway.backing.objects import (
     ALWAYS,
-    MAX_OBJECT,
     PLAIN,
     UNPROMISED,
     Attributes,
@@ -36,9 +35,9 @@ from slipway.backing.objects import (
     Upload,
     Write,
 )
-from slipway.backing.objects_digests import Digests
 from slipway.backing.objects_errors import disk_error, no_such_bucket, no_such_key, s3_error
-from slipway.backing.objects_promises import check_promises
+from slipway.backing.objects_external_clients import THREADS, called, connect, store_of, translated
+from slipway.backing.objects_promises import PIECE, PromisedBody
 from slipway.wire.errors import AwsError
 
 if TYPE_CHECKING:
@@ -50,8 +49,6 @@ CHUNK = 8 * 1024 * 1024
 CONCURRENCY = 3
 """Chunks of one put on their way at a time: what bounds its memory."""
 
-PIECE = 1024 * 1024
-THREADS = 16
 LAST = "\U0010ffff"
 """Sorts after every other character, in UTF-8 octets as well."""
 
@@ -77,7 +74,7 @@ class ExternalObjects(Objects):
         self._endpoint = endpoint
         self._keys = (access_key, secret_key)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="external-s3")
-        self._client = _client(endpoint, access_key, secret_key, region)
+        self._client = connect(endpoint, access_key, secret_key, region)
         self._stores: dict[str, S3Store] = {}
 
     async def close(self) -> None:
@@ -90,13 +87,13 @@ class ExternalObjects(Objects):
 
     async def _call(self, operation: str, **parameters: Any) -> dict[str, Any]:
         """One call of botocore's client, in a thread; its error as an AwsError."""
-        call = functools.partial(_called, getattr(self._client, operation), parameters)
+        call = functools.partial(called, getattr(self._client, operation), parameters)
         answer: dict[str, Any] = await asyncio.get_running_loop().run_in_executor(self._pool, call)
         return answer
 
     def _store(self, bucket: str) -> S3Store:
         if bucket not in self._stores:
-            self._stores[bucket] = _store(self._endpoint, self._keys, self._region, bucket)
+            self._stores[bucket] = store_of(self._endpoint, self._keys, self._region, bucket)
         return self._stores[bucket]
 
     # Buckets
@@ -154,7 +151,7 @@ class ExternalObjects(Objects):
             async for piece in found.stream(min_chunk_size=PIECE):
                 yield bytes(piece)
         except (obstore.exceptions.BaseError, OSError) as error:
-            raise _translated(error) from error
+            raise translated(error) from error
 
     async def ranged(self, info: ObjectInfo, span: Span) -> AsyncIterator[bytes]:
         """Some bytes of the object as it was found."""
@@ -163,7 +160,7 @@ class ExternalObjects(Objects):
         body = found["Body"]
         loop = asyncio.get_running_loop()
         try:
-            while piece := await loop.run_in_executor(self._pool, _called, body.read, {"amt": PIECE}):
+            while piece := await loop.run_in_executor(self._pool, called, body.read, {"amt": PIECE}):
                 yield piece
         finally:
             body.close()
@@ -181,7 +178,7 @@ class ExternalObjects(Objects):
     ) -> ObjectInfo:
         self._admit(account)
         check_carried(key)
-        promised = _Promised(body, write)
+        promised = PromisedBody(body, write)
         head = await promised.first(CHUNK)
         if head is None and condition != ALWAYS:
             raise s3_error(
@@ -267,7 +264,7 @@ class ExternalObjects(Objects):
         return Upload(upload, bucket, key, 0.0)
 
     async def put_part(self, upload: Upload, number: int, body: bytes | Source, *, write: Write = UNPROMISED) -> Part:
-        promised = _Promised(body, write)
+        promised = PromisedBody(body, write)
         loop = asyncio.get_running_loop()
         with tempfile.SpooledTemporaryFile(CHUNK) as spool:  # seekable, so that the client can sign and retry it
             try:
@@ -383,70 +380,8 @@ class _ExternalReading(Reading):
         """Nothing is held."""
 
 
-class _Promised:
-    """A body held against its promises as it passes: the last piece comes only after all of them were kept."""
-
-    def __init__(self, body: bytes | Source, write: Write) -> None:
-        self._body = body
-        self._write = write
-        self._digests = Digests((*write.checksums, *write.compute))
-        self._pieces = self._checked()
-        self._head: list[bytes] = []
-        self.size = 0
-        self.checksums: Mapping[str, str] = {}
-
-    async def first(self, most: int) -> bytes | None:
-        """The whole of it when that is at most `most` bytes; else None, and iterating gives all of it."""
-        size = 0
-        async for piece in self._pieces:
-            self._head.append(piece)
-            size += len(piece)
-            if size > most:
-                return None
-        return b"".join(self._head)
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        for piece in self._head:
-            yield piece
-        self._head = []
-        async for piece in self._pieces:
-            yield piece
-
-    async def _checked(self) -> AsyncIterator[bytes]:
-        body, write = self._body, self._write
-        if write.length is not None and write.length > MAX_OBJECT:
-            raise s3_error("EntityTooLarge", ProposedSize=write.length, MaxSizeAllowed=MAX_OBJECT)
-        held: bytes | None = None
-        async for piece in _pieces(body):
-            self.size += len(piece)
-            if self.size > MAX_OBJECT:
-                raise s3_error("EntityTooLarge", ProposedSize=self.size, MaxSizeAllowed=MAX_OBJECT)
-            await asyncio.to_thread(self._digests.update, piece)
-            if held is not None:
-                yield held
-            held = piece
-        self.checksums = check_promises(self.size, self._digests, write, getattr(body, "trailers", None) or {})
-        if held is not None:
-            yield held
-
-
-async def _pieces(body: bytes | Source) -> AsyncIterator[bytes]:
-    """The body in pieces of about 1 MiB."""
-    if isinstance(body, bytes):
-        yield body
-        return
-    held = bytearray()
-    async for piece in body:
-        held += piece
-        if len(held) >= PIECE:
-            yield bytes(held)
-            held.clear()
-    if held:
-        yield bytes(held)
-
-
 async def _put(
-    store: S3Store, bucket: str, key: str, head: bytes | None, body: _Promised, attributes: Attributes, condition: Condition
+    store: S3Store, bucket: str, key: str, head: bytes | None, body: PromisedBody, attributes: Attributes, condition: Condition
 ) -> Mapping[str, Any]:
     import obstore  # noqa: PLC0415 - as elsewhere here
 
@@ -472,22 +407,7 @@ async def _put(
     except FileNotFoundError as error:  # what obstore raises for 404
         raise no_such_bucket(bucket) from error
     except (obstore.exceptions.BaseError, OSError) as error:
-        raise _translated(error) from error
-
-
-def _translated(error: Exception) -> AwsError:
-    """obstore's exceptions in S3's terms."""
-    codes = {
-        "FileNotFoundError": "NoSuchKey",
-        "NotFoundError": "NoSuchKey",
-        "AlreadyExistsError": "PreconditionFailed",
-        "PreconditionError": "PreconditionFailed",
-        "PermissionDeniedError": "AccessDenied",
-        "PermissionError": "AccessDenied",
-        "UnauthenticatedError": "AccessDenied",
-    }
-    code = codes.get(type(error).__name__)
-    return s3_error(code) if code else s3_error("ServiceUnavailable", "The external S3 did not do what was asked.")
+        raise translated(error) from error
 
 
 def check_carried(key: str) -> None:
@@ -498,60 +418,6 @@ def check_carried(key: str) -> None:
             "A key with an empty part, `.` or `..` between slashes cannot be carried to the external S3.",
             Key=key,
         )
-
-
-def _called(call: Any, parameters: dict[str, Any]) -> Any:
-    import botocore.exceptions as failures  # noqa: PLC0415 - only where the client is loaded
-
-    try:
-        return call(**parameters)
-    except failures.ClientError as error:
-        detail = error.response.get("Error", {})
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 400)
-        raise AwsError(str(detail.get("Code", "InternalError")), str(detail.get("Message", "")), status=status) from error
-    except failures.BotoCoreError as error:
-        raise s3_error("ServiceUnavailable", "The external S3 cannot be reached. Please try again.") from error
-
-
-def _client(endpoint: str, access_key: str, secret_key: str, region: str) -> Any:
-    from botocore.config import Config  # noqa: PLC0415 - 30 MB that the embedded store does not need
-    from botocore.session import Session  # noqa: PLC0415
-
-    config = Config(
-        s3={"addressing_style": "path"},
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        connect_timeout=5,
-        read_timeout=60,
-        retries={"max_attempts": 3, "mode": "standard"},
-        max_pool_connections=THREADS,
-    )
-    return Session().create_client(
-        "s3",
-        endpoint_url=endpoint,
-        aws_access_key_id=access_key,
-        aws_secret_access_key=secret_key,
-        region_name=region,
-        config=config,
-    )
-
-
-def _store(endpoint: str, keys: tuple[str, str], region: str, bucket: str) -> S3Store:
-    from obstore.store import S3Store  # noqa: PLC0415 - as elsewhere here
-
-    def credentials() -> Any:
-        """Ours, whatever the process environment says."""
-        return {"access_key_id": keys[0], "secret_access_key": keys[1], "token": None, "expires_at": None}
-
-    return S3Store(
-        bucket,
-        endpoint=endpoint,
-        region=region,
-        virtual_hosted_style_request=False,
-        credential_provider=credentials,
-        retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=30)},
-        client_options={"allow_http": endpoint.startswith("http://"), "connect_timeout": "5s", "timeout": "1h"},
-    )
 
 
 def _seconds(moment: datetime | None) -> float:
