@@ -11,7 +11,7 @@ import asyncio
 import functools
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _METHODS = {name.encode(): name for name in ("GET", "POST", "PUT", "HEAD", "DELETE")}
-_SPECIAL = frozenset((b"content-length", b"transfer-encoding", b"expect", b"authorization", b"connection", b"upgrade"))
+_RARE = frozenset((b"transfer-encoding", b"expect", b"connection", b"upgrade"))
+"""Headers that concern the connection; without them it is HTTP/1.1 as usual."""
 _WRITING, _AHEAD, _BODY = 1, 2, 4
 """Why reading is paused: the peer does not read, a next request came early, the handler has not read the body."""
 _LINGER = 2.0
@@ -54,8 +55,8 @@ class Connection(asyncio.Protocol):
         "_drain",
         "_fault",
         "_fed",
-        "_head_bytes",
         "_feeding",
+        "_head_bytes",
         "_head_done",
         "_headers",
         "_incoming",
@@ -167,10 +168,7 @@ class Connection(asyncio.Protocol):
             incoming.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        name = name.lower()
-        if name in _SPECIAL:
-            self._special(name, value.strip())
-        self._headers.append((name, value.rstrip(b" \t")))
+        self._headers.append((name.lower(), value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         incoming = self._incoming
@@ -187,11 +185,13 @@ class Connection(asyncio.Protocol):
         parser = self._parser
         method = parser.get_method()
         incoming.method = _METHODS.get(method) or method.decode("ascii")
+        incoming.values = values = dict(headers)
+        length = values.get(b"content-length")
+        if length is not None:
+            incoming.length = int(length)
         keep_alive = parser.should_keep_alive()
-        if incoming.chunked:
-            incoming.length = None
-        if not keep_alive or incoming.connection_header:
-            self._check_version(incoming)
+        if not keep_alive or not _RARE.isdisjoint(values):
+            self._check_rare(incoming, values)
         if server.stopping or not keep_alive:
             incoming.keep_alive = False
         if self._current is None:
@@ -277,34 +277,23 @@ class Connection(asyncio.Protocol):
         if size > limits.head_bytes or len(incoming.headers) > limits.headers:
             raise Fault(431, "the request's headers are too large or too many")
 
-    def _check_version(self, incoming: Exchange) -> None:
+    def _check_rare(self, incoming: Exchange, values: Mapping[bytes, bytes]) -> None:
+        """Raises Fault."""
+        coding = values.get(b"transfer-encoding")
+        if coding is not None:
+            if coding.lower() != b"chunked":
+                raise Fault(400, "only the chunked transfer encoding is known")
+            incoming.length = None
+        incoming.expects = values.get(b"expect", b"").lower() == b"100-continue"
+        incoming.upgrade = b"upgrade" in values
         version = self._parser.get_http_version()
         if version not in ("1.0", "1.1"):
             raise Fault(400, f"HTTP/{version} is not served")
         if version == "1.0":
             incoming.old = True
             incoming.keep_alive = incoming.expects = False
-            if incoming.chunked:
+            if coding is not None:
                 raise Fault(400, "Transfer-Encoding in HTTP/1.0")
-
-    def _special(self, name: bytes, value: bytes) -> None:
-        exchange = self._incoming
-        if exchange is None or self._headers is self._sink:
-            return
-        if name == b"content-length":
-            exchange.length = int(value)
-        elif name == b"authorization":
-            exchange.authorization = value
-        elif name == b"transfer-encoding":
-            if value.lower() != b"chunked":
-                raise Fault(400, "only the chunked transfer encoding is known")
-            exchange.chunked = True
-        elif name == b"connection":
-            exchange.connection_header = True
-        elif name == b"upgrade":
-            exchange.upgrade = True
-        elif value.lower() == b"100-continue":
-            exchange.expects = True
 
     def _trailers(self) -> None:
         """Fields after a chunked body are dropped, and bounded."""

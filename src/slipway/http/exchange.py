@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Protocol
 
 from slipway.http import render
@@ -39,10 +39,8 @@ class Exchange:
     method = ""
     target = b""
     length: int | None = 0
-    chunked = False
-    authorization: bytes | None = None
-    """The header's value: what a first look at a request most often wants."""
-    connection_header = False
+    values: Mapping[bytes, bytes] = {}
+    """The headers by name; of a repeated one, the last."""
     upgrade = False
     expects = False
     """The client waits for 100 Continue, which has not been sent."""

@@ -17,8 +17,8 @@ SERVICE = "sagemaker-runtime"
 """Its name in a key's list of services; the credential scope says `sagemaker`."""
 _SCOPES = frozenset(("sagemaker",))
 
-_OF_BROWSERS = frozenset((b"host", b"origin", b"sec-fetch-site"))
-"""What `refuse_strangers` looks at."""
+_OF_BROWSERS = frozenset((b"origin", b"sec-fetch-site"))
+"""What `refuse_strangers` looks at beside the host."""
 _WELCOME = 64
 
 
@@ -63,15 +63,16 @@ def unsigned(account: str, region: str, host: str = "127.0.0.1") -> Authenticate
     welcome: set[bytes] = set()
 
     def authenticate(exchange: Exchange) -> Caller:
-        telling = [pair for pair in exchange.headers if pair[0] in _OF_BROWSERS]
-        if len(telling) != 1 or telling[0][1] not in welcome:
+        values, headers = exchange.values, exchange.headers
+        plain = len(values) == len(headers) and _OF_BROWSERS.isdisjoint(values)
+        if not plain or values.get(b"host") not in welcome:
             try:
-                refuse_strangers(telling, host)
+                refuse_strangers(headers, host)
             except SignatureError as error:
                 raise signature_refused(error) from None
-            if len(telling) == 1 and len(welcome) < _WELCOME:
-                welcome.add(telling[0][1])  # one Host, no Origin: the next such request needs no second look
-        if exchange.authorization is None and b"X-Amz-Credential" not in exchange.target:
+            if plain and len(welcome) < _WELCOME:
+                welcome.add(values[b"host"])  # the next such request needs no second look
+        if b"authorization" not in values and b"X-Amz-Credential" not in exchange.target:
             return nobody
         scope = scope_of(exchange.headers, exchange.target)
         return nobody if scope is None or scope[0] == region else Caller(account, scope[0], None)

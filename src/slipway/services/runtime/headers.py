@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from slipway.http.messages import Headers
 from slipway.http.render import clean_value
 from slipway.wire.errors import AwsError
-from slipway_host.frames import unpack_head
+from slipway_host.frames import pack_head, unpack_head
 
 _PREFIX = b"x-amzn-sagemaker-"
 CUSTOM_ATTRIBUTES = _PREFIX + b"custom-attributes"
@@ -46,6 +46,9 @@ REFUSED = {
 }
 """Parameters that need an endpoint of another kind: the member's name and why this one cannot take it."""
 
+_STEERING = frozenset((*REFUSED, TARGET_VARIANT))
+_UNUSUAL = frozenset((*_STEERING, CUSTOM_ATTRIBUTES, INFERENCE_ID))
+
 _RETURNED = {
     b"content-type": b"content-type",
     CUSTOM_ATTRIBUTES: b"X-Amzn-SageMaker-Custom-Attributes",
@@ -56,33 +59,37 @@ _VISIBLE = re.compile(rb"[ -~]*")
 _CACHED, _CACHED_BYTES = 512, 256
 
 
-def request_head(headers: Headers, stream: bool, custom_limit: int) -> tuple[bytes, dict[bytes, bytes]]:
-    """The container's head, packed as in frames; and the headers that steer, by lower-case name. Raises AwsError."""
-    forwarded = _FORWARDED_STREAM if stream else _FORWARDED
-    out: list[bytes] = []
-    steering: dict[bytes, bytes] = {}
-    for name, value in headers:
-        if name in forwarded:
-            known = forwarded[name]
-            if len(value) > 64 or known[0] == 88:  # X: a custom attribute or an inference id
-                _check(name, value, custom_limit)
-            out += (known, value)
-        elif name[:17] == _PREFIX:
-            steering[name] = value
-    if not out:
-        return b"", steering
-    if len(out) > 2 * len(forwarded):
-        out = _first_of_each(out)
-    out.append(b"")
-    return b"\0".join(out), steering
+def request_head(values: Mapping[bytes, bytes], stream: bool, custom_limit: int) -> tuple[bytes, Mapping[bytes, bytes]]:
+    """The container's head, packed as in frames; and the headers that steer, by lower-case name. Raises AwsError.
+
+    `values`: the caller's headers by lower-case name.
+    """
+    if stream or not _UNUSUAL.isdisjoint(values):
+        return _unusual_head(values, _FORWARDED_STREAM if stream else _FORWARDED, custom_limit)
+    content_type, accept = values.get(b"content-type"), values.get(b"accept")
+    if content_type is None:
+        if accept is None:
+            return b"", {}
+        head = b"accept\0%b\0" % accept
+    elif accept is None:
+        head = b"content-type\0%b\0" % content_type
+    else:
+        head = b"content-type\0%b\0accept\0%b\0" % (content_type, accept)
+    if len(head) > 1024:
+        return _unusual_head(values, _FORWARDED, custom_limit)
+    return head, {}
 
 
-def _first_of_each(out: list[bytes]) -> list[bytes]:
-    """Repeated headers: the first counts, so that a head stays small."""
-    kept: dict[bytes, bytes] = {}
-    for name, value in zip(out[::2], out[1::2], strict=True):
-        kept.setdefault(name, value)
-    return [part for pair in kept.items() for part in pair]
+def _unusual_head(
+    values: Mapping[bytes, bytes], forwarded: Mapping[bytes, bytes], custom_limit: int
+) -> tuple[bytes, Mapping[bytes, bytes]]:
+    out = []
+    for name, known in forwarded.items():
+        value = values.get(name)
+        if value is not None:
+            _check(name, value, custom_limit)
+            out.append((known, value))
+    return pack_head(out), {name: values[name] for name in _STEERING if name in values}
 
 
 def _check(name: bytes, value: bytes, custom_limit: int) -> None:

@@ -69,7 +69,7 @@ class Runtime:
             route = self._learn(target)
         if route is False or exchange.method != "POST":
             return False
-        authorization = exchange.authorization
+        authorization = exchange.values.get(b"authorization")
         if authorization is not None and (b"/s3/aws4_request" in authorization or authorization.startswith(b"AWS ")):
             return False  # a bucket may be called `endpoints` (hosting.md 1.2): the credential scope decides
         self._id = number = self._id + 1
@@ -96,7 +96,7 @@ class Runtime:
         name, operation = route
         caller = self._authenticate(exchange)
         limits = self.limits
-        head, steering = headers.request_head(exchange.headers, operation == STREAM, limits.custom_attributes)
+        head, steering = headers.request_head(exchange.values, operation == STREAM, limits.custom_attributes)
         endpoint = self.slots.endpoints.get(f"{caller.account}/{caller.region}/{name}")
         if endpoint is None:
             raise not_found(caller, name)
