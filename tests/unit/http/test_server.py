@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
+
+import trustme
 
 from slipway.http.client import Pool
 from slipway.http.exchange import Exchange
 from slipway.http.limits import Budget, HttpLimits
 from slipway.http.messages import Request, Response
 from slipway.http.server import Server
-from tests.unit.http.serving import echo, serving, until
+from tests.unit.http.serving import Peer, echo, serving, until
 
 
 async def test_echo_and_keep_alive() -> None:
@@ -341,3 +345,28 @@ async def test_unix_socket_replaces_a_dead_one(tmp_path: Path) -> None:
         assert await response.read(100) == b"hello"
         pool.close()
         await server.stop(0.1)
+
+
+async def test_tls() -> None:
+    authority = trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+
+    async def handler(request: Request) -> Response:
+        return Response(200, [(b"x-scheme", request.scheme.encode())], await request.body.read(1 << 20))
+
+    server = Server(handler, ssl=context)
+    sock = socket.create_server(("127.0.0.1", 0))
+    await server.start(sock=sock)
+    peer = Peer(*await asyncio.open_connection("localhost", sock.getsockname()[1], ssl=client))
+    body = b"t" * 300_000
+    for _ in range(2):
+        await peer.send(b"PUT / HTTP/1.1\r\nContent-Length: 300000\r\n\r\n" + body)
+        status, headers, got = await peer.answer()
+        assert (status, headers["x-scheme"], got == body) == (200, "https", True)
+    await peer.send(b"nonsense\r\n\r\n")
+    assert (await peer.answer())[0] == 400
+    peer.writer.close()
+    await server.stop(0.2)
