@@ -22,9 +22,10 @@ from slipway.backing.objects_embedded import EmbeddedObjects
 from slipway.core.routing import Key
 from slipway.http.messages import Handler
 from slipway.http.server import Server
-from slipway.services import World, ecr, iam, logs, s3, sagemaker, sts
+from slipway.services import World
 from slipway.services.authenticate import Keys
 from slipway.services.dispatch import Dispatcher
+from slipway.services.served import MODULES, SERVICES
 from slipway.settings import Settings
 from slipway.store import keys
 from slipway.store.db import Db
@@ -32,10 +33,6 @@ from slipway.wire.models import ServiceModels
 from slipway.wire.route import Router
 
 T = TypeVar("T")
-
-MODULES = {"ecr": ecr, "iam": iam, "logs": logs, "s3": s3, "sagemaker": sagemaker, "sts": sts}
-SERVICES = (*MODULES, "sagemaker-runtime")
-"""As `roles.control` serves them; the runtime's invocations never get this far."""
 
 
 class ServerThread:

@@ -41,9 +41,10 @@ from slipway.link.keeper import KeeperClient
 from slipway.link.routes import RouteFeed
 from slipway.link.start import die_with_parent, read_start
 from slipway.roles import events
-from slipway.services import World, ecr, iam, logs, s3, sagemaker, sts
+from slipway.services import World
 from slipway.services.authenticate import Keys
 from slipway.services.dispatch import Dispatcher
+from slipway.services.served import MODULES, SERVICES
 from slipway.settings import Settings
 from slipway.store import keys, leases
 from slipway.store.db import Connection, Db, StoreError
@@ -54,10 +55,6 @@ from slipway.wire.route import Router
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-MODULES = {"ecr": ecr, "iam": iam, "logs": logs, "s3": s3, "sagemaker": sagemaker, "sts": sts}
-SERVICES = (*MODULES, "sagemaker-runtime")
-"""The runtime's invocations never get this far: what does is unsigned, or not an invocation, and is told so."""
 
 LEASE = "control"
 LEASE_SECONDS = 15.0

@@ -1,0 +1,11 @@
+"""Which AWS services are served, and by which module."""
+
+from __future__ import annotations
+
+from slipway.services import ecr, iam, logs, s3, sagemaker, sts
+
+MODULES = {"ecr": ecr, "iam": iam, "logs": logs, "s3": s3, "sagemaker": sagemaker, "sts": sts}
+TO_COME = ("application-autoscaling", "cloudwatch", "sns", "sqs")
+"""Understood in their own protocols; every operation is answered as not built yet."""
+SERVICES = (*MODULES, *TO_COME, "sagemaker-runtime")
+"""The runtime's invocations never get to control: what does is unsigned, or not an invocation, and is told so."""
