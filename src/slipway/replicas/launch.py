@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import posixpath
@@ -14,6 +15,7 @@ from slipway.backing.log_writer import LogWriter
 from slipway.core.replicas import Artifact, ReplicaSpec
 from slipway.replicas.artifacts import Artifacts, Holding
 from slipway.replicas.cgroups import Cgroup, Cgroups
+from slipway.replicas.doors import Doors
 from slipway.replicas.environments import Environment, Environments
 from slipway.replicas.failures import cannot
 from slipway.replicas.process import Process, spawn
@@ -21,6 +23,10 @@ from slipway.replicas.requirements import find_requirements, read_requirements
 from slipway.replicas.sandbox import FIRST_UID, MODEL, SYSTEM_PATH, UIDS, Confinement, Sandbox, environment_script, warning
 
 CODE = "/opt/ml/code"
+_START = "start.sh"
+WORKERS = "SAGEMAKER_MODEL_SERVER_WORKERS"
+MAX_WORKERS = 256
+"""Of one container: each has a socket, which the keeper opens."""
 _TARGET = re.compile(r"/opt/ml(/[A-Za-z0-9._-]+)+")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 
@@ -116,7 +122,7 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
     elif memory:
         notes.append(f"memory is limited for each process alone: {tools.cgroups.reason}")
     uid = tools.take_uid()
-    run_dir = await asyncio.to_thread(_make_run_dir, tools.run_dir(spec), uid)
+    run_dir = await asyncio.to_thread(_make_run_dir, tools.run_dir(spec))
     return Prepared(environment, trees, run_dir, uid, cgroup, memory, tuple(notes))
 
 
@@ -144,22 +150,28 @@ async def _with_requirements(
     return await tools.environments.ensure(spec.image, progress, wanted=wanted, isolated=spec.isolated)
 
 
-def _make_run_dir(path: str, uid: int | None) -> str:
-    os.makedirs(path, mode=0o700)
-    if uid is not None:
-        os.chown(path, uid, uid)
+def _make_run_dir(path: str) -> str:
+    """A folder that the replica's user can pass through and, in a sandbox, only read (`doors`)."""
+    os.makedirs(path, mode=0o711)
     os.mkdir(f"{path}/model", 0o755)
     return path
 
 
-async def launch(spec: ReplicaSpec, tools: Tools, prepared: Prepared, log: LogWriter) -> Process:
-    """Start the host. CannotRun when not even a process can be made."""
+def workers(spec: ReplicaSpec) -> int:
+    """How many processes the container serves with: what the user says, else one for each of its CPUs."""
+    text = spec.environment.get(WORKERS, "").strip()
+    wanted = int(text) if text.isdecimal() and text.isascii() and len(text) < 5 else 0
+    return min(wanted or max(1, spec.cpus), MAX_WORKERS)
+
+
+async def launch(spec: ReplicaSpec, tools: Tools, prepared: Prepared, log: LogWriter, doors: Doors) -> Process:
+    """Start the host, which gets `doors`. CannotRun when not even a process can be made."""
     sandboxed = tools.sandbox.bwrap is not None
     model = MODEL if sandboxed else prepared.trees.get(MODEL, f"{prepared.run_dir}/model")
     code = (CODE if sandboxed else prepared.trees[CODE]) if CODE in prepared.trees else None
-    config = _config(spec, tools, prepared, model, code)
+    config = _config(spec, tools, prepared, model, code) | doors.config()
     environment = _variables(spec, prepared.environment)
-    start = f"{prepared.run_dir}/start.sh"
+    start = f"{prepared.run_dir}/{_START}"
     await asyncio.to_thread(_write_start, prepared, config, start if sandboxed else None, environment)
     host = [prepared.environment.python, f"{tools.host_package}/__main__.py", "--config", f"{prepared.run_dir}/config.json"]
     confinement = Confinement(
@@ -187,9 +199,18 @@ async def launch(spec: ReplicaSpec, tools: Tools, prepared: Prepared, log: LogWr
             cgroup=prepared.cgroup,
             sandboxed=sandboxed,
             data_bytes=limit,
+            pass_fds=doors.descriptors(),
         )
     except OSError as error:
         raise cannot("internal", f"the container's process could not be started: {error.strerror}") from error
+    finally:
+        doors.handed_over()
+
+
+def remove_start(run_dir: str) -> None:
+    """The host runs: the script that set its environment, with whatever secrets that holds, need not lie around."""
+    with contextlib.suppress(OSError):
+        os.unlink(f"{run_dir}/{_START}")
 
 
 def _config(spec: ReplicaSpec, tools: Tools, prepared: Prepared, model: str, code: str | None) -> dict[str, object]:
@@ -198,7 +219,7 @@ def _config(spec: ReplicaSpec, tools: Tools, prepared: Prepared, model: str, cod
         "model_dir": model,
         "code_dir": code,
         "run_dir": prepared.run_dir,
-        "workers": 0,
+        "workers": workers(spec),
         "cpus": spec.cpus,
         "uid": None,
         "gid": None,

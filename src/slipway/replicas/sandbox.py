@@ -56,7 +56,7 @@ class Confinement:
     """What one replica may see and be."""
 
     run_dir: str
-    """Read and write, at the same path inside."""
+    """At the same path inside; read-only."""
     binds: Mapping[str, str]
     """Path inside → folder or file outside, read-only."""
     readable: Sequence[str]
@@ -158,7 +158,7 @@ class Sandbox:
             out += ["--ro-bind", path, path]
         for inside, outside in sorted(spec.binds.items()):
             out += ["--ro-bind", outside, inside]
-        return [*out, "--bind", spec.run_dir, spec.run_dir, "--chdir", spec.working_dir]
+        return [*out, "--ro-bind", spec.run_dir, spec.run_dir, "--chdir", spec.working_dir]
 
     def _system(self, spec: Confinement) -> list[str]:
         out = ["--perms", "0755", "--dir", "/etc", "--perms", "0755", "--dir", "/var"]
@@ -185,11 +185,11 @@ class Sandbox:
 
 
 def environment_script(environment: Mapping[str, str]) -> str:
-    """A shell script that removes itself, sets `environment` and becomes the command in its arguments.
+    """A shell script that sets `environment` and becomes the command in its arguments.
 
     Values stay out of process arguments, where every user could read them. ValueError for what no shell can set.
     """
-    lines = ["#!/bin/sh", 'rm -f "$0"']
+    lines = ["#!/bin/sh"]
     for name, value in environment.items():
         if not _VARIABLE.fullmatch(name) or "\0" in value:
             raise ValueError(f"{name!r} cannot be an environment variable")

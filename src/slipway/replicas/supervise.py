@@ -18,10 +18,10 @@ from slipway.backing.log_writer import LogWriter
 from slipway.core.replicas import Failure, ReplicaSpec, ReplicaState
 from slipway.replicas.artifacts import Holding
 from slipway.replicas.cgroups import Cgroup
-from slipway.replicas.environments import Environment
-from slipway.replicas.failures import CannotRun
-from slipway.replicas.launch import Tools, effective_memory, launch, prepare
-from slipway.replicas.ping import ping, read_failure, worker_addresses
+from slipway.replicas.doors import Doors
+from slipway.replicas.failures import CannotRun, cannot
+from slipway.replicas.launch import Tools, effective_memory, launch, prepare, remove_start, workers
+from slipway.replicas.ping import ping
 from slipway.replicas.process import Exit, Process
 
 logger = logging.getLogger(__name__)
@@ -49,6 +49,7 @@ class Replica:
         self._grace = 0.0
         self._holdings: list[Holding] = []
         self._process: Process | None = None
+        self._doors: Doors | None = None
         self._cgroup: Cgroup | None = None
         self._oom_kills = 0
         self._log: LogWriter | None = None
@@ -120,17 +121,21 @@ class Replica:
             self._note(note)
         self._cgroup = prepared.cgroup
         self._change(phase="starting", progress="starting", image=prepared.environment.title)
-        self._process = await launch(self.spec, self._tools, prepared, self._log)
+        try:
+            doors = self._doors = Doors(prepared.run_dir, workers(self.spec))
+        except OSError as error:
+            raise cannot("internal", f"the container's sockets could not be opened: {error.strerror}") from error
+        self._process = await launch(self.spec, self._tools, prepared, self._log, doors)
         self._change(pid=self._process.pid)
         try:
-            failure = await self._serve(self._process, prepared.environment)
+            failure = await self._serve(self._process, doors)
         finally:
             self._process.kill()
             await asyncio.wait([self._process.ended], timeout=5.0)
             await self._process.drained()
         return failure
 
-    async def _serve(self, process: Process, environment: Environment) -> Failure | None:
+    async def _serve(self, process: Process, doors: Doors) -> Failure | None:
         started = asyncio.create_task(self._first_ping())
         await self._first_of(started, process, timeout=self.spec.start_timeout)
         if self._stopping.is_set():
@@ -143,10 +148,8 @@ class Replica:
         if not started.done():
             started.cancel()
             return self._no_ping()
-        workers = await asyncio.to_thread(worker_addresses, self._run_dir)
-        if not workers:
-            return Failure("no-ping", "The host answered ping but opened no worker sockets.")
-        self._change(phase="ready", progress="", protocol="frames", workers=workers)
+        await asyncio.to_thread(remove_start, self._run_dir)
+        self._change(phase="ready", progress="", protocol="frames", workers=doors.addresses)
         watching = asyncio.create_task(self._watch())
         try:
             await self._first_of(watching, process)
@@ -226,7 +229,7 @@ class Replica:
         ended = process.ended.result()
         process.kill()
         await process.drained()
-        told = await asyncio.to_thread(read_failure, self._run_dir)
+        told = self._doors.failure() if self._doors is not None else None
         tail = self._log.tail if self._log else ()
         if (oom := self._out_of_memory(when, told)) is not None:
             return replace(oom, log_tail=tail, exit_code=ended.code, signal=ended.signal)
@@ -255,6 +258,8 @@ class Replica:
         """Processes, cgroup, run folder, artifacts: all go, whatever happened before."""
         for holding in self._holdings:
             holding.release()
+        if self._doors is not None:
+            self._doors.close()
         if self._cgroup is not None:
             for _ in range(200):
                 if self._cgroup.remove():

@@ -28,14 +28,15 @@ import json, os, signal, socket, sys, time
 config = json.load(open(sys.argv[2]))
 run, how = config["run_dir"], os.environ.get("HOW", "")
 print("host up", how, flush=True)
-def listen(name):
-    sock = socket.socket(socket.AF_UNIX); sock.bind(os.path.join(run, name)); sock.listen(); return sock
 if how == "exit": print("last words", file=sys.stderr, flush=True); sys.exit(7)
 if how == "signal": os.kill(os.getpid(), signal.SIGSEGV)
 if how == "failure":
-    json.dump({"kind": "import-error", "message": "No module named 'x'.", "mend": "add it", "traceback": ["line 1"]},
-              open(os.path.join(run, "failure.json"), "w")); sys.exit(1)
-if how == "fifo": os.mkfifo(os.path.join(run, "failure.json")); sys.exit(1)
+    told = {"kind": "import-error", "message": "No module named 'x'.", "mend": "add it", "traceback": ["line 1"]}
+    os.write(config["report"], b"no JSON\\n" + json.dumps(told).encode() + b"\\n"); sys.exit(1)
+if how == "babble":
+    try:
+        while True: os.write(config["report"], b"x" * 4096)
+    except BlockingIOError: sys.exit(1)
 if how == "memory":
     held = []
     while True: held.append(bytearray(os.urandom(4096)) * 1024)
@@ -46,7 +47,7 @@ if how == "fork":
 if how == "script": exec(os.environ["SCRIPT"])
 stopped = []
 signal.signal(signal.SIGTERM, lambda *_: (stopped.append(1), sys.exit(0))) if how != "deaf" else None
-host, worker = listen("host.sock"), listen("w0.sock")
+host = socket.socket(fileno=config["sockets"][0])
 while True:
     peer, _ = host.accept()
     if os.path.exists(os.path.join(run, "sulk")): peer.close(); continue

@@ -1,4 +1,4 @@
-"""Why a model could not be loaded, in plain words: cause and mend, as `failure.json` and in the log.
+"""Why a model could not be loaded, in plain words: cause and mend, as a report to the keeper and in the log.
 
 `explain` looks at what was raised, where, and at the files around it. Kinds are those of core.replicas.Failure.
 """
@@ -22,6 +22,8 @@ from .contract import LoadError, Place
 
 TAIL = 40
 MAX_MESSAGE = 1500
+MAX_REPORT = 32 * 1024
+"""Bytes: a pipe holds twice as much, and the parent may report after a child has."""
 _SCANNED = 32 * 1024 * 1024
 _PICKLE_FILES = (".joblib", ".pkl", ".pickle", ".sav")
 _UNPICKLERS = (
@@ -199,18 +201,24 @@ def exited(status: int, stage: str, oom_kills: int) -> Report:
     )
 
 
-def write(report: Report, folder: str) -> None:
-    """`failure.json` in `folder`, whole or not at all."""
+def write(report: Report, folder: str, descriptor: int | None = None) -> None:
+    """One line of JSON to `descriptor`, a pipe of the keeper's, which believes the first; without one, a file in `folder`."""
+    content = {"kind": report.kind, "message": report.message[:MAX_MESSAGE], "mend": report.mend[:MAX_MESSAGE]}
+    lines = [line[:MAX_MESSAGE] for line in report.lines[-TAIL:]]
+    text = json.dumps({**content, "traceback": lines}) + "\n"
+    while descriptor is not None and len(text) > MAX_REPORT and lines:
+        lines = lines[len(lines) // 2 + 1 :]
+        text = json.dumps({**content, "traceback": lines}) + "\n"
+    if descriptor is not None:
+        try:
+            os.write(descriptor, text.encode())
+        except OSError:
+            return  # the keeper has the log, and our exit status
+        return
     path = os.path.join(folder, "failure.json")
     part = f"{path}.{os.getpid()}"
-    content = {
-        "kind": report.kind,
-        "message": report.message[:MAX_MESSAGE],
-        "mend": report.mend,
-        "traceback": report.lines[-TAIL:],
-    }
     with open(part, "w", encoding="utf-8") as file:
-        json.dump(content, file)
+        file.write(text)
     os.replace(part, path)
 
 

@@ -47,6 +47,9 @@ class Config:
         self.response_bytes = int(values.get("response_bytes") or DEFAULT_RESPONSE_BYTES)
         self.stop_seconds = float(values.get("stop_seconds") or STOP_SECONDS)
         self.die_with_parent = bool(values.get("die_with_parent", True))
+        self.sockets: list[int] = list(values.get("sockets") or [])
+        """Listening sockets that the keeper opened: the host's, then each worker's. None: we bind our own in `run_dir`."""
+        self.report: int | None = values.get("report")
 
 
 def _cpus() -> int:
@@ -117,21 +120,13 @@ class Parent:
         message = f"The host could not bind its sockets in {self.config.run_dir} or give up its rights: {error}."
         report = failures.Report("internal", message, "`slipway doctor` tells what the sandbox needs", [])
         failures.tell(report)
-        failures.write(report, self.config.run_dir)
+        failures.write(report, self.config.run_dir, self.config.report)
         return 1
 
     def _open(self) -> None:
         """Raises OSError."""
         config = self.config
-        failure = os.path.join(config.run_dir, "failure.json")
-        if os.path.exists(failure):
-            os.unlink(failure)
-        previous = os.umask(0o077)
-        try:
-            host = _listen(os.path.join(config.run_dir, "host.sock"))
-            self._listeners = [_listen(self._worker_path(index)) for index in range(config.workers)]
-        finally:
-            os.umask(previous)
+        host, *self._listeners = self._given() if config.sockets else self._bound()
         if config.uid is not None and os.geteuid() == 0:
             os.chown(config.run_dir, config.uid, -1 if config.gid is None else config.gid)
         guard.drop(config.uid, config.gid)
@@ -144,6 +139,26 @@ class Parent:
         self._pings = pings.Pings(host, self._poller, config.workers, self._ready)
         watch_signals(self._news_receive, self._news_send, self._on_stop)
         self._poller.register(self._news_receive.fileno(), select.POLLIN)
+
+    def _given(self) -> list[socket.socket]:
+        if self.config.report is not None:
+            os.set_inheritable(self.config.report, False)
+        sockets = [socket.socket(fileno=descriptor) for descriptor in self.config.sockets]
+        for sock in sockets:
+            sock.set_inheritable(False)
+        return sockets
+
+    def _bound(self) -> list[socket.socket]:
+        """Started by hand: a folder of our own, which may hold what is left of another host."""
+        failure = os.path.join(self.config.run_dir, "failure.json")
+        if os.path.exists(failure):
+            os.unlink(failure)
+        previous = os.umask(0o077)
+        try:
+            host = _listen(os.path.join(self.config.run_dir, "host.sock"))
+            return [host, *(_listen(self._worker_path(index)) for index in range(self.config.workers))]
+        finally:
+            os.umask(previous)
 
     def _worker_path(self, index: int) -> str:
         return os.path.join(self.config.run_dir, f"w{index}.sock")
@@ -187,20 +202,22 @@ class Parent:
 
             report = failures.exited(status, "loading the model", memory.kills() - self._oom_kills)
             failures.tell(report)
-            failures.write(report, self.config.run_dir)
+            failures.write(report, self.config.run_dir, self.config.report)
         self._close_sockets()
         self.crew.stop(0.2)
 
     def _close_sockets(self) -> None:
         if self._pings:
             self._pings.close()
+        for listener in self._listeners:
+            listener.close()
+        if self.config.sockets:
+            return  # the keeper's
         for path in [os.path.join(self.config.run_dir, "host.sock"), *map(self._worker_path, range(self.config.workers))]:
             try:
                 os.unlink(path)
             except OSError:
                 continue  # not ours any more
-        for listener in self._listeners:
-            listener.close()
 
     def _child(self, index: int) -> int:
         """In a forked child: load, then serve or share."""

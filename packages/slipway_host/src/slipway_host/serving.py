@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def load(config: Config) -> Service | None:
-    """The loaded model; None after a failure, which is then in the log and in failure.json."""
+    """The loaded model; None after a failure, which is then in the log and in a report."""
     place = Place(config.model_dir, config.code_dir, os.environ)
     sys.path.append(os.path.join(os.path.dirname(__file__), "shims"))  # last: the real packages win
     try:
@@ -30,7 +30,7 @@ def load(config: Config) -> Service | None:
 
         report = failures.explain(error, place)
         failures.tell(report)
-        failures.write(report, config.run_dir)
+        failures.write(report, config.run_dir, config.report)
         return None
 
 
