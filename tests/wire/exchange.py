@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
+from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
 from botocore.awsrequest import HeadersDict, create_request_object, prepare_request_dict
-from botocore.model import OperationModel
+from botocore.model import OperationModel, ServiceModel
 from botocore.parsers import create_parser
 from botocore.serialize import create_serializer
 
-from slipway.wire.corrections import CATALOG
-from slipway.wire.models import ServiceModels, streaming_input
+from slipway.wire.corrections import CATALOG, QUERY_SHAPES
+from slipway.wire.models import ServiceModels, read_model, streaming_input, with_query_traits
 from slipway.wire.parse import parse
 from slipway.wire.rendered import Rendered
 from slipway.wire.route import Route, Router
+from slipway.wire.shapes import OperationModel as OurOperation
 
 SERVED = (
     "application-autoscaling",
@@ -46,10 +49,21 @@ ELSEWHERE = frozenset(
 
 
 def operations(service: str, protocol: str) -> list[OperationModel]:
-    """Every operation that a client can call, but for streams of events towards the service."""
-    model = MODELS.service(service, protocol)
+    """Every operation that a client can call, as botocore models it; but for streams of events towards the service."""
+    model = botocore_model(service, protocol == "query" and service in QUERY_SHAPES)
     found = [model.operation_model(name) for name in model.operation_names if service != "s3" or name not in ELSEWHERE]
     return [operation for operation in found if not operation.has_event_stream_input]
+
+
+@cache
+def botocore_model(service: str, former: bool) -> ServiceModel:
+    """Read by botocore's own classes; `former`: with the traits of the query protocol, which it has left."""
+    text = read_model(service)
+    return ServiceModel(json.loads(with_query_traits(text, service) if former else text), service)
+
+
+def ours(operation: OperationModel, protocol: str) -> OurOperation:
+    return MODELS.operation(operation.service_model.service_name, operation.name, protocol)
 
 
 def pairs() -> list[tuple[str, str]]:

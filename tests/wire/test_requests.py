@@ -6,7 +6,7 @@ import pytest
 
 from slipway.wire.models import streaming_input
 
-from .exchange import operations, pairs, send
+from .exchange import operations, ours, pairs, send
 from .values import Values
 
 ROUNDS = 4
@@ -22,7 +22,7 @@ def test_every_operation_arrives_as_sent(service: str, protocol: str) -> None:
             shape = operation.input_shape
             params = values.structure(shape, skip=FROM_HTTP) if shape is not None else {}
             route, found, body = send(operation, protocol, params)
-            streamed = streaming_input(operation)
+            streamed = streaming_input(ours(operation, protocol))
             if streamed is not None:
                 assert body == params.pop(streamed, b"")
             found = {name: value for name, value in found.items() if name not in FROM_HTTP}

@@ -12,7 +12,7 @@ from slipway.wire.models import streaming_output
 from slipway.wire.route import Route
 from slipway.wire.serialize import serialize, serialize_error
 
-from .exchange import operations, pairs, receive
+from .exchange import operations, ours, pairs, receive
 from .values import Values
 
 ROUNDS = 4
@@ -27,11 +27,11 @@ def test_every_result_is_read_as_given(service: str, protocol: str) -> None:
         for number in range(ROUNDS):
             values = Values(f"{service} {protocol} {operation.name} {number}", protocol, response=True)
             shape = operation.output_shape
-            streamed = streaming_output(operation)
+            streamed = streaming_output(ours(operation, protocol))
             result = values.structure(shape, skip=frozenset((streamed,) if streamed else ())) if shape is not None else {}
             if streamed is not None:
                 result[streamed] = object()
-            rendered = serialize(Route(service, protocol, operation), {**result, "Unknown": 1}, ID)
+            rendered = serialize(Route(service, protocol, ours(operation, protocol)), {**result, "Unknown": 1}, ID)
             found = receive(operation, protocol, rendered, shape)
             metadata = found.pop("ResponseMetadata", {})
             assert _without_empty_header_maps(shape, found) == result, operation.name
@@ -59,7 +59,7 @@ def _check_error(service: str, protocol: str, operation: OperationModel, shape: 
     values = Values(f"{service} {protocol} {operation.name} {shape.name}", protocol, response=True)
     members = values.structure(shape, skip=frozenset(("Message", "message")))
     error = AwsError(shape.name, 'Wröng <thing> & "quoted"', **members)
-    route = Route(service, protocol, operation, query_mode=query_mode)
+    route = Route(service, protocol, ours(operation, protocol), query_mode=query_mode)
     rendered = serialize_error(route, None, error, ID)
     declared = shape.metadata.get("error", {}).get("httpStatusCode")
     assert declared is None or rendered.status == declared

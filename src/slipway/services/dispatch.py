@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from botocore import xform_name
-from botocore.model import OperationModel
 
 from slipway.http.messages import BodyTooLarge, ClientGone, Request, Response
 from slipway.services import Context, Operation, World
@@ -32,6 +31,7 @@ from slipway.wire.models import streaming_input
 from slipway.wire.parse import parse
 from slipway.wire.route import Route, Router, Unroutable
 from slipway.wire.serialize import Rendered, serialize, serialize_error
+from slipway.wire.shapes import OperationModel
 from slipway.wire.signatures import SignatureError, scope_of, v2_headers
 from slipway.wire.validate import validate
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from botocore.model import NoShapeFoundError
 
 from . import cbor
 from .corrections import QUERY_CODES, QUERY_NAMESPACES, S3_STATUS, STATUS
@@ -53,7 +52,7 @@ def _error_shape(route: Route, code: str) -> Any | None:
             return shape
     try:
         shape = route.operation.service_model.shape_for(code)
-    except NoShapeFoundError:
+    except KeyError:
         return None
     return shape if shape.metadata.get("exception") else None
 

@@ -1,21 +1,20 @@
 """Botocore's service models, one at a time and only when asked for.
 
-A model is read once from botocore's own data, without its documentation (two thirds of its size), and kept. Nothing of
-slipway is known here.
+A model is read once from botocore's own data and kept. Nothing of slipway is known here.
 """
 
 from __future__ import annotations
 
 import gzip
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import botocore
-from botocore.model import OperationModel, OperationNotFoundError, ServiceModel
+import msgspec
 
 from .corrections import QUERY_MEMBERS, QUERY_NAMESPACES, QUERY_SHAPES
+from .shapes import Description, OperationModel, ServiceModel, Shape
 
 
 class ServiceModels:
@@ -32,18 +31,15 @@ class ServiceModels:
         key = (name, protocol == "query" and name in QUERY_SHAPES)
         model = self._loaded.get(key)
         if model is None:
-            description = _read(name)
+            text = read_model(name)
             if key[1]:
-                _restore_query_traits(description, name)
-            model = self._loaded[key] = ServiceModel(description, name)
+                text = with_query_traits(text, name)
+            model = self._loaded[key] = ServiceModel(msgspec.json.decode(text, type=Description), name)
         return model
 
     def operation(self, service: str, name: str, protocol: str | None = None) -> OperationModel:
         """KeyError when the service or the operation is not there."""
-        try:
-            return self.service(service, protocol).operation_model(name)
-        except OperationNotFoundError as error:
-            raise KeyError(name) from error
+        return self.service(service, protocol).operation_model(name)
 
 
 def streaming_input(operation: OperationModel) -> str | None:
@@ -56,7 +52,7 @@ def streaming_output(operation: OperationModel) -> str | None:
     return _streaming(operation.output_shape)
 
 
-def _streaming(shape: Any) -> str | None:
+def _streaming(shape: Shape | None) -> str | None:
     if shape is None:
         return None
     name: str | None = shape.serialization.get("payload")
@@ -66,24 +62,17 @@ def _streaming(shape: Any) -> str | None:
     return name if member.type_name == "blob" or member.serialization.get("eventstream") else None
 
 
-def _read(name: str) -> dict[str, Any]:
-    """The newest description of a service as botocore ships it, documentation left out."""
+def read_model(name: str) -> bytes:
+    """The newest description of a service as botocore ships it, JSON."""
     folder = Path(botocore.__file__).parent / "data" / name
     newest = max(path for path in folder.iterdir() if path.is_dir())
     packed = newest / "service-2.json.gz"
-    raw = gzip.decompress(packed.read_bytes()) if packed.exists() else (newest / "service-2.json").read_bytes()
-    description: dict[str, Any] = json.loads(raw, object_hook=_without_documentation)
-    return description
+    return gzip.decompress(packed.read_bytes()) if packed.exists() else (newest / "service-2.json").read_bytes()
 
 
-def _without_documentation(node: dict[str, Any]) -> dict[str, Any]:
-    # A member may be called "documentation"; its value is a reference, never a text.
-    if isinstance(node.get("documentation"), str):
-        del node["documentation"]
-    return node
-
-
-def _restore_query_traits(description: dict[str, Any], name: str) -> None:
+def with_query_traits(text: bytes, name: str) -> bytes:
+    """The description of a service that has left the query protocol, as it was when it spoke it."""
+    description: dict[str, Any] = msgspec.json.decode(text)
     metadata = description["metadata"]
     metadata["protocol"] = "query"
     metadata["protocols"] = ["query"]
@@ -100,3 +89,4 @@ def _restore_query_traits(description: dict[str, Any], name: str) -> None:
     for operation, model in description["operations"].items():
         if "output" in model:
             model["output"]["resultWrapper"] = f"{operation}Result"
+    return msgspec.json.encode(description)

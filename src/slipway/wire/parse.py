@@ -80,7 +80,7 @@ def _from_body(route: Route, shape: Any, body: bytes) -> dict[str, Any]:
             return {}
         root = shape.serialization.get("name", shape.name)
         return parse_json(shape, body) if route.protocol == "rest-json" else parse_xml(shape, root, body)
-    if streaming_input(route.operation) is not None:
+    if route.operation is not None and streaming_input(route.operation) is not None:
         return {}
     member = shape.members[payload]
     if not body:

@@ -13,13 +13,12 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from botocore.model import OperationModel
-
 from .compression import decompress
 from .corrections import CATALOG
 from .errors import AwsError
 from .models import ServiceModels
 from .route_s3 import S3Routes, virtual_host_bucket
+from .shapes import OperationModel
 
 _CBOR_PATH = re.compile(rb"/service/([^/]+)/operation/([^/?]+)")
 _RUNTIME_PATH = re.compile(rb"/endpoints/([^/]*)/([^/]+)")

@@ -10,9 +10,8 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from botocore.model import OperationModel, ServiceModel
-
 from .errors import AwsError
+from .shapes import OperationModel, ServiceModel
 
 _COPY = b"x-amz-copy-source"
 _S3_HOST = re.compile(r"(?P<bucket>.+?)\.s3(?:[.-].*)")
@@ -61,11 +60,8 @@ class S3Routes:
             return  # WriteGetObjectResponse: another host's
         fixed = frozenset((part.partition("=")[0], part.partition("=")[2]) for part in query.split("&") if part)
         shape = operation.input_shape
-        needed = frozenset(
-            member.serialization["name"]
-            for name, member in (shape.members.items() if shape else ())
-            if name in shape.required_members and member.serialization.get("location") == "querystring"
-        )
+        required = [shape.members[name] for name in shape.required_members] if shape is not None else []
+        needed = frozenset(m.serialization["name"] for m in required if m.serialization.get("location") == "querystring")
         copies = operation.name in ("CopyObject", "UploadPartCopy")
         rule = _Rule(operation.name, fixed, needed, copies)
         self._rules.setdefault((operation.http["method"], level), []).append(rule)

@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any
 
 import msgspec
-from botocore.model import OperationModel
 
 from . import cbor
 from .corrections import S3_ROOTS
@@ -16,6 +15,7 @@ from .models import streaming_output
 from .rendered import Rendered as Rendered
 from .rendered import id_headers, json_version
 from .route import Route
+from .shapes import OperationModel
 from .values import rfc822, write_float
 from .write_tree import structure
 from .write_xml import Writer, escape, members_writer, namespace, writer

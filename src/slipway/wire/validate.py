@@ -13,13 +13,12 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from botocore.model import OperationModel
-
 from .corrections import S3_VALIDATION, VALIDATION_CODES
 from .errors import AwsError
 from .models import streaming_input
 from .parse_xml import malformed_xml
 from .patterns import MAX_CHECKED, compiled
+from .shapes import OperationModel
 
 _MAX_REPORTED = 100
 _MAX_SHOWN = 1024

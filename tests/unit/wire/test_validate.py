@@ -60,7 +60,7 @@ def test_length_and_pattern() -> None:
         f"1 validation error detected: Value '{'-' * 64}' at 'modelName' failed to satisfy constraint: "
         "Member must have length less than or equal to 63"
     )
-    pattern = MODELS.operation("sagemaker", "DescribeModel").input_shape.members["ModelName"].metadata["pattern"]
+    pattern = MODELS.service("sagemaker").shape_for("ModelName").metadata["pattern"]
     assert message("sagemaker", "DescribeModel", {"ModelName": "a b"}) == (
         "1 validation error detected: Value 'a b' at 'modelName' failed to satisfy constraint: "
         f"Member must satisfy regular expression pattern: {pattern}"
