@@ -82,7 +82,11 @@ async def run(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    control = await Control.open(settings)
+    try:
+        control = await Control.open(settings)
+    except StoreError as error:
+        mend = "check --database, and that its server runs" if settings.database_url else f"look at {settings.data_dir}"
+        raise SystemExit(f"{error}: {mend}") from None
     try:
         await control.start()
         gc.collect()

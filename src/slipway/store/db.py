@@ -238,9 +238,9 @@ def _unavailable(error: BaseException) -> StoreError:
 
 
 def _reason(error: BaseException) -> str:
-    """The driver's message alone: SQLAlchemy's holds the statement and its parameters, which may be secret."""
+    """The driver's message alone, in one line: SQLAlchemy's holds the statement and its parameters, which may be secret."""
     original = getattr(error, "orig", None) or error
-    return f"database: {str(original).strip() or type(original).__name__}"
+    return f"database: {' '.join(str(original).split()) or type(original).__name__}"
 
 
 def _answer(outcomes: Sequence[_Outcome]) -> None:
