@@ -160,6 +160,10 @@ def build_settings(args: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         raise UsageError(f"--account takes 12 digits, not {values['account']!r}")
     if not 0 <= values["port"] <= 65535:
         raise UsageError(f"--port takes 0 to 65535, not {values['port']}")
+    if (values["database"] or "postgresql://").partition("://")[0] not in ("postgres", "postgresql"):
+        raise UsageError(
+            "--database takes postgresql://user:password@host/name; without it slipway keeps an SQLite file itself"
+        )
     if values["time-scale"] <= 0:
         raise UsageError("--time-scale takes a number above 0")
     external = None

@@ -51,6 +51,8 @@ def test_argument_beats_environment_beats_file(tmp_path: Path) -> None:
         (["--s3-endpoint", "http://127.0.0.1:9"], {}, "", "SLIPWAY_S3_SECRET_KEY"),
         ([], {"SLIPWAY_LIMITS": "none"}, "", "aws-2022"),
         (["--time-scale", "0"], {}, "", "above 0"),
+        (["--database", "mysql://localhost/x"], {}, "", "postgresql://"),
+        (["--database", "store.db"], {}, "", "SQLite"),
     ],
 )
 def test_a_mistake_names_its_mend(tmp_path: Path, arguments: list[str], environ: dict[str, str], file: str, mend: str) -> None:

