@@ -272,8 +272,16 @@ async def connect(path: str, setup: Callable[[Channel], None] | None = None) -> 
     return channel
 
 
+_ASK_SECONDS = 0.005
+"""The shortest wait before a link asks again whether somebody listens."""
+_ASK_SHARE = 0.05
+
+
 class Link:
-    """A client that stays connected: it reconnects with a backoff and says when it is up and when it is down.
+    """A client that stays connected: it reconnects and says when it is up and when it is down.
+
+    While nobody listens it asks again after a twentieth of the time that it has waited; after a handshake that failed, with a
+    `backoff` (seconds, the first and the longest, which is the longest for both).
 
     `setup(channel)` registers handlers; `on_connect(channel)` runs when the channel reads (it may send requests; raising
     closes the channel and tries again); `on_disconnect()` after each loss.
@@ -328,14 +336,16 @@ class Link:
             return await channel.request(kind, payload, type)
 
     async def _run(self) -> None:
+        loop = asyncio.get_running_loop()
         least, most = self._backoff
         delay = least
+        alone = loop.time()
         while True:
             try:
                 channel = await connect(self._path, self._setup)
             except OSError:
-                await asyncio.sleep(delay)
-                delay = min(delay * 2, most)
+                # Asking costs next to nothing, and who starts beside us is to be found at once.
+                await asyncio.sleep(min(max(_ASK_SECONDS, (loop.time() - alone) * _ASK_SHARE), most))
                 continue
             try:
                 if self._on_connect is not None:
@@ -358,6 +368,7 @@ class Link:
                 self._channel = None
                 self._up.clear()
                 channel.close()
+                alone = loop.time()
                 if self._on_disconnect is not None:
                     self._on_disconnect()
 

@@ -89,8 +89,7 @@ async def run(settings: Settings) -> None:
         raise SystemExit(f"{error}: {mend}") from None
     try:
         await control.start()
-        gc.collect()
-        gc.freeze()
+        gc.freeze()  # without a collection, which would find next to nothing and hold up the first answers
         stopping = loop.create_task(stop.wait())
         await asyncio.wait((stopping, control.lease_lost), return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
@@ -196,10 +195,9 @@ class Control:
         os.makedirs(settings.data_dir, mode=0o700, exist_ok=True)
         db = await FencedDb.open(settings.database_url or f"{settings.data_dir}/slipway.db")
         try:
-            token = await _acquire(db, _node(settings.data_dir))
-            db.token = token
             fresh = keys.mint(settings.account, f"arn:aws:iam::{settings.account}:root")
-            key = await db.write(lambda c: keys.first(c, fresh, time.time()))
+            token, key = await _acquire(db, _node(settings.data_dir), fresh)
+            db.token = token
             _write_credentials(settings, key)
             return cls(settings, db, token, key, keeper=keeper, feed=feed)
         except BaseException:
@@ -313,13 +311,18 @@ def machine() -> InstanceType:
     return InstanceType(cpus, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
-async def _acquire(db: Db, holder: str) -> int:
-    """The lease's fencing token, when whoever held it has let go or is long gone."""
+async def _acquire(db: Db, holder: str, fresh: Key) -> tuple[int, Key]:
+    """The lease's fencing token, when whoever held it has let go or is long gone; and the data directory's own key."""
+
+    def acquire(connection: Connection) -> tuple[int, Key] | None:
+        token = leases.acquire(connection, LEASE, holder, LEASE_SECONDS)
+        return None if token is None else (token, keys.first(connection, fresh, time.time()))
+
     waiting = False
     while True:
-        token = await db.write(lambda c: leases.acquire(c, LEASE, holder, LEASE_SECONDS))
-        if token is not None:
-            return token
+        acquired = await db.write(acquire)
+        if acquired is not None:
+            return acquired
         if not waiting:
             logger.warning("lease-held", extra={"seconds": LEASE_SECONDS})
             waiting = True

@@ -52,8 +52,7 @@ async def run(settings: Settings, start: RoleStart) -> None:
         loop.add_signal_handler(number, stop.set)
     gateway = Gateway(settings)
     await gateway.start(socket.socket(fileno=start.fd))
-    gc.collect()
-    gc.freeze()
+    gc.freeze()  # without a collection, which would find next to nothing and hold up the first answers
     await stop.wait()
     await gateway.stop()
 

@@ -101,6 +101,7 @@ class _Node:
         try:
             for role in self._roles():
                 role.start()
+            await asyncio.sleep(0)  # they are under way before the sandbox is tried out
             tools = self._tools = _make_tools(self._settings)
             for note in _notes(tools):
                 logger.warning("less-than-there-could-be", extra={"note": note})
@@ -161,9 +162,17 @@ class _Node:
             answering.cancel()
 
     async def _both_answer(self) -> None:
-        """Control by its own socket, then the gateway, which hands the same question on, by the public one."""
+        """Control by its own socket, and the gateway, which hands the same question on, by the public one.
+
+        The gateway's is asked at the same time: it waits in the listening socket until a gateway takes it.
+        """
+        await asyncio.gather(self._control_answers(), self._gateway_answers())
+
+    async def _control_answers(self) -> None:
         await _until_healthy(lambda: asyncio.open_unix_connection(self._settings.control_socket))
         self._control.ready = True
+
+    async def _gateway_answers(self) -> None:
         host, port = self._sock.getsockname()[:2]
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  compared, not bound
         context = _any_certificate() if self._settings.tls_cert else None

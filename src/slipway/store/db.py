@@ -91,7 +91,7 @@ class Db:
     """
 
     def __init__(self, writing: Engine, reading: Engine, *, readers: int, waiting: int) -> None:
-        """`writing` must have been prepared: use `open`."""
+        """Use `open`: the schema must be there before anything else is asked for."""
         self.dialect: str = writing.dialect.name
         """`sqlite` or `postgresql`."""
         self._writes = _Calls(waiting)
@@ -111,8 +111,14 @@ class Db:
         `waiting`: calls of either kind that may wait before StoreBusy. Raises SchemaError, StoreUnavailable.
         """
         url = database_url(url_or_path)
-        writing = await asyncio.to_thread(_prepared, url)
-        return cls(writing, reading_engine(url), readers=readers, waiting=waiting)
+        db = cls(writing_engine(url), reading_engine(url), readers=readers, waiting=waiting)
+        try:
+            # By the writer, whose connection stays: the last one to close an SQLite file takes its log down.
+            await db._call(db._writes, migrate.prepare)
+        except BaseException:
+            await db.close()
+            raise
+        return db
 
     async def close(self) -> None:
         """Finish what was accepted, refuse what comes later. Safe to repeat."""
@@ -138,16 +144,6 @@ class Db:
         calls.put(call)
         result: T = await call.future
         return result
-
-
-def _prepared(url: Any) -> Engine:
-    engine = writing_engine(url)
-    try:
-        with engine.begin() as connection:
-            migrate.prepare(connection)
-    except (OperationalError, InternalError) as error:
-        raise StoreUnavailable(_reason(error)) from error
-    return engine
 
 
 def _serve(engine: Engine, calls: _Calls, most: int) -> None:

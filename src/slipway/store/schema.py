@@ -6,12 +6,15 @@ The modules with tables are gathered by `store.migrate`.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from sqlalchemy import BigInteger, Connection, Double, Integer, MetaData, Table, Text, TypeDecorator
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Dialect
+
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql
 
 metadata = MetaData(
     naming_convention={
@@ -22,7 +25,7 @@ metadata = MetaData(
     }
 )
 
-Word = Text().with_variant(postgresql.TEXT(collation="C"), "postgresql")
+Word = Text().with_variant(Text(collation="C"), "postgresql")
 """Text ordered and compared by its UTF-8 bytes, as SQLite does by default and S3's listings need."""
 
 Moment: Double[float] = Double()
@@ -53,5 +56,7 @@ def insert(connection: Connection, table: Table) -> sqlite.Insert | postgresql.I
     Prefer it to catching IntegrityError: in PostgreSQL a failed statement spoils the whole transaction.
     """
     if connection.dialect.name == "postgresql":
+        from sqlalchemy.dialects import postgresql  # noqa: PLC0415 - 35 ms that SQLite does not need
+
         return postgresql.insert(table)
     return sqlite.insert(table)
