@@ -96,6 +96,15 @@ def test_4_no_model_file(server: Deployments) -> None:
     reason = server.fail("empty", archive({"readme.txt": "nothing here"}), environment={})
     assert "model" in reason
     assert "inference.py" in reason or "joblib" in reason
+    log = server.log("empty")
+    assert "[slipway] mend: put" in log
+    assert "exited with status" not in log  # what was explained is not explained again
+
+
+def test_4_a_folder_too_high(server: Deployments) -> None:
+    reason = server.fail("too-high", archive({"model/code/inference.py": IDENTITY}))
+    assert "there is model/code/inference.py" in reason
+    assert "-C model ." in reason
 
 
 def test_5_a_syntax_error(server: Deployments) -> None:
@@ -109,6 +118,12 @@ def test_6_an_import_error(server: Deployments) -> None:
     reason = server.fail("imports", script("import a_module_nobody_has\n"))
     assert "a_module_nobody_has" in reason
     assert "requirements.txt" in reason
+
+
+def test_7_an_environment_variable_is_missing(server: Deployments) -> None:
+    reason = server.fail("variable", script("import os\nwhere = os.environ['MODEL_NAME']\n"))
+    assert "Set MODEL_NAME in the model's Environment" in reason
+    assert "inference.py, line 2" in reason
 
 
 def test_7_model_fn_raises(server: Deployments) -> None:

@@ -87,7 +87,7 @@ def artifact(making: Making, account: str, wanted: Data, head: ObjectHead | None
     """Raises Missing when there is no such object."""
     place, uri = location(wanted.uri), wanted.uri
     if head is None:
-        message = f"There is no object {uri} (any more)"
+        message = f"There is no object {uri}"
         raise Missing(Failure("fetch-missing", message, mend="Upload it again, then create the endpoint again"))
     url = making.presign(account, place.bucket, place.key, int(fetch_seconds) + 600)
     name = "" if wanted.archive else place.key.rsplit("/", 1)[-1]

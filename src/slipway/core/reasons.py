@@ -6,6 +6,8 @@ must say what to do. At most 1024 characters (hosting.md 2.1, 2.9; containers.md
 
 from __future__ import annotations
 
+import re
+
 from slipway.core.endpoints import Trouble
 from slipway.core.replicas import Failure
 
@@ -15,6 +17,7 @@ _DOWNLOAD = frozenset({"fetch-missing", "fetch-failed"})
 _EXTRACT = frozenset({"not-an-archive", "hostile-archive"})
 _OUR_OWN = frozenset({"unknown-image", "isolation", "disk-full", "environment", "internal"})
 """Kinds for which AWS has no sentence that fits: the cause speaks for itself."""
+_NOISE = re.compile(r"\[slipway\] |[~^ ]+$|Traceback \(most recent call last\):$")
 
 
 def failure_reason(trouble: Trouble, url: str = "", rolled_back_to: str | None = None) -> str:
@@ -26,12 +29,12 @@ def failure_reason(trouble: Trouble, url: str = "", rolled_back_to: str | None =
     parts = [_opening(failure, trouble.variant, url)]
     if trouble.was_ready:
         parts.append(f"It started, and then ended {trouble.crashes} times.")
-    parts.append(_sentence(failure.message))
+    parts.append(_sentence(failure.message.removeprefix(f"{url}: ") if url else failure.message))
     parts.append(_sentence(failure.mend))
     if rolled_back_to is not None:
         parts.append(f'The endpoint goes on serving with endpoint configuration "{rolled_back_to}".')
     text = " ".join(part for part in parts if part)[:MAX_REASON]
-    return text + _tail(failure.log_tail, MAX_REASON - len(text))
+    return text + _tail(failure.log_tail, text)
 
 
 def _opening(failure: Failure, variant: str, url: str) -> str:
@@ -59,16 +62,25 @@ def _opening(failure: Failure, variant: str, url: str) -> str:
 
 
 def _sentence(text: str) -> str:
+    """With a capital letter, unless it begins with a name (`requirements.txt`, `model_fn`), and a full stop."""
     text = text.strip()
-    return text if not text or text[-1] in ".!?:)" else f"{text}."
+    if re.match(r"[a-z]+[ ,]", text):
+        text = text[0].upper() + text[1:]
+    return text if not text or text[-1] in ".!?:" else f"{text}."
 
 
-def _tail(lines: tuple[str, ...], room: int) -> str:
-    """As many of the last log lines as fit, in their order; the newest is cut short rather than left out."""
+def _tail(lines: tuple[str, ...], told: str) -> str:
+    """As many of the last log lines as fit, in their order; the newest is cut short rather than left out.
+
+    Nothing when `told` says it all: our own lines are its words, and marks under a traceback's code mean nothing here.
+    """
     opening = " Last log lines: "
-    room -= len(opening)
+    room = MAX_REASON - len(told) - len(opening)
+    lines = tuple(line for line in map(str.strip, lines) if line and not _NOISE.match(line))
+    if all(line in told for line in lines):
+        return ""
     kept: list[str] = []
-    for line in reversed([line.strip() for line in lines if line.strip()]):
+    for line in reversed(lines):
         need = len(line) + (3 if kept else 0)
         if need > room:
             if not kept and room > 40:

@@ -221,18 +221,30 @@ class _Told(LineSink):
 
 def _explained(told: _Told, image: str, users: bool, ended: str) -> CannotRun:
     tail = [line for line in told.lines if not _STEP.match(line) and not line.startswith("Using Python")]
-    words = " ".join(tail[-12:])[-700:] or f"uv ended with {ended}"
+    words = _words(tail[-12:])[-700:] or f"uv ended with {ended}"
     if re.search(r"No space left|os error 28|quota", words):
         return cannot(
             "disk-full", f"The {told.what} could not be built: the disk is full.", "free space in slipway's cache directory"
         )
     if users:
-        mend = "mend requirements.txt, or put wheels beside it and name them there"
+        mend = "correct requirements.txt, or put wheels beside it and name them there"
         if "no wheels" in words or "no usable wheels" in words or "building from source is disabled" in words:
             mend = "only wheels are installed: build one of it (pip wheel), put it beside requirements.txt and name it there"
-        return cannot("requirements", f"The model's requirements could not be installed: {words}.", mend, tail)
+        return cannot("requirements", f"The packages of requirements.txt could not be installed: {words}.", mend)
     mend = _pull(image) if _OFFLINE.search(words) else "check the package index that uv is configured with"
-    return cannot("environment", f"The {told.what} could not be built: {words}.", mend, tail)
+    return cannot("environment", f"The {told.what} could not be built: {words}.", mend)
+
+
+def _words(lines: Sequence[str]) -> str:
+    """uv's last lines as one: `error: A`, `  cause: B` (or arrows, as older ones draw) become `A: B`."""
+    text = ""
+    for line in lines:
+        mark, rest = re.fullmatch(r"(error:|×|cause:|Caused by:|╰─▶|hint:|)\s*(.*)", line, re.DOTALL).groups()  # type: ignore[union-attr]
+        rest = rest.rstrip(" .:")
+        if mark == "hint:":
+            rest = f"hint: {rest}"
+        text += f"{'. ' if mark == 'hint:' else ': ' if mark else ' '}{rest}" if text else rest
+    return text
 
 
 def _pull(image: str) -> str:

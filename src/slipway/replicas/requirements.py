@@ -18,6 +18,7 @@ MAX_FILES = 20
 _NAME = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(\[[^\]]*\])?\s*(.*)", re.DOTALL)
 _VARIABLE = re.compile(r"\$\{([A-Z0-9_]+)\}")
 _INDEX_OPTIONS = ("--index-url", "-i", "--extra-index-url")
+_MEND = "change that line; packages by name and version, indexes, and wheels beside the file are installed"
 _IGNORED_OPTIONS = ("--prefer-binary", "--trusted-host", "--use-feature", "--only-binary", "--require-hashes")
 
 
@@ -137,6 +138,6 @@ def _refuse(what: str, why: str) -> CannotRun:
     shown = what if len(what) < 120 else f"{what[:120]}…"
     if not re.search(r"://[^/]*@", shown):  # an address with a password stays out of messages
         return cannot(
-            "requirements", f"requirements.txt: {os.path.basename(shown) if shown.startswith('/') else shown!r}: {why}."
+            "requirements", f"requirements.txt: {os.path.basename(shown) if shown.startswith('/') else shown!r}: {why}.", _MEND
         )
-    return cannot("requirements", f"requirements.txt: {why}.")
+    return cannot("requirements", f"requirements.txt: {why}.", _MEND)

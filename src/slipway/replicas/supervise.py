@@ -235,7 +235,9 @@ class Replica:
             return replace(oom, log_tail=tail, exit_code=ended.code, signal=ended.signal)
         if told is not None:
             return replace(told, log_tail=told.log_tail or tail, exit_code=ended.code, signal=ended.signal)
-        return Failure("exited", _exit_message(ended, when), tail, ended.code, ended.signal, "see the log lines")
+        return Failure(
+            "exited", _exit_message(ended, when), tail, ended.code, ended.signal, "look at its last lines in the endpoint's log"
+        )
 
     def _out_of_memory(self, when: str, told: Failure | None) -> Failure | None:
         events = self._cgroup.memory_events() if self._cgroup is not None else None

@@ -72,7 +72,9 @@ def _broken(message: str) -> Refused:
 
 
 def _too_large(message: str) -> Refused:
-    return Refused("archive-too-large", message, "pack fewer or smaller files, or raise the limit in slipway's settings")
+    return Refused(
+        "archive-too-large", message, "pack fewer or smaller files, or lift the limit with `slipway up --limits off`"
+    )
 
 
 class _Source:
@@ -120,9 +122,7 @@ class _Source:
         self._unpacked += len(piece)
         over = self._unpacked > RATIO_FROM and self._unpacked > self._packed * self._bounds.ratio
         if over:
-            raise _too_large(
-                f"more than {self._bounds.ratio} times its packed size: the archive looks like a decompression bomb"
-            )
+            raise _too_large(f"it unpacks to more than {self._bounds.ratio} times its size, as a decompression bomb does")
         return piece
 
     def _inflated(self) -> bytes:

@@ -53,3 +53,28 @@ def test_a_rollback_names_what_serves() -> None:
     text = failure_reason(trouble(Failure("exited", "gone"), was_ready=True, crashes=3), rolled_back_to="old")
     assert "It started, and then ended 3 times." in text
     assert 'goes on serving with endpoint configuration "old".' in text
+
+
+def test_sentences_are_sentences() -> None:
+    text = failure_reason(
+        trouble(Failure("import-error", "SAGEMAKER_PROGRAM names a.py (which is not there)", mend="put it there"))
+    )
+    assert text.endswith("(which is not there). Put it there.")
+    assert failure_reason(trouble(Failure("x", "it ended", mend="requirements.txt is wrong"))).endswith(
+        "It ended. requirements.txt is wrong."
+    )
+
+
+def test_the_address_is_said_once() -> None:
+    text = failure_reason(trouble(Failure("not-an-archive", "s3://b/k: the file is empty.", mend="pack it again")), "s3://b/k")
+    assert text.count("s3://b/k") == 1
+    assert text.endswith("archive. The file is empty. Pack it again.")
+
+
+def test_log_lines_that_say_nothing_new_are_left_out() -> None:
+    ours = ("[slipway] inference.py defines no model_fn", "[slipway] mend: define it")
+    assert failure_reason(trouble(Failure("exited", "It ended.", ours))).endswith("It ended.")
+    repeated = ("Traceback (most recent call last):", "ValueError: no", "    ~~~^^^^")
+    assert failure_reason(trouble(Failure("exited", "model_fn raised ValueError: no.", repeated))).endswith("ValueError: no.")
+    text = failure_reason(trouble(Failure("exited", "It ended.", ("loading", "  ^^^^", *ours))))
+    assert text.endswith("It ended. Last log lines: loading")

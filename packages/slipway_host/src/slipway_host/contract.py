@@ -111,6 +111,41 @@ def _takes_context(name: str, function: Callable[..., Any]) -> bool:
     return found == expected + 1
 
 
+def _no_script(place: Place, program: str) -> LoadError:
+    """What SAGEMAKER_PROGRAM names is nowhere: most often the archive was packed one folder too high."""
+    dirs = place.code_dirs()
+    present = sorted(name for folder in dirs for name in os.listdir(folder) if name.endswith(".py"))
+    mend = "put the script into code/ of model.tar.gz, or set SAGEMAKER_PROGRAM and SAGEMAKER_SUBMIT_DIRECTORY to where it is"
+    shown = ["code/ of the model archive" if path == os.path.join(place.model_dir, "code") else path for path in dirs]
+    if shown:
+        where = f"is not in {', '.join(shown)}"
+    else:
+        where = f"is not in the model archive: it has no code/ folder (it holds {listing(place.model_dir)})"
+    for folder, inner, names in os.walk(place.model_dir):
+        inner[:] = sorted(inner)[:100] if folder.count(os.sep) - place.model_dir.count(os.sep) < 3 else []
+        if os.path.basename(program) in names:
+            found = os.path.relpath(os.path.join(folder, os.path.basename(program)), place.model_dir)
+            where += f"; there is {found}"
+            top, _, rest = found.partition("/")
+            if rest == f"code/{program}":
+                mend = f"pack what is in that folder, not the folder: `tar -czf model.tar.gz -C {top} .`"
+            break
+    else:
+        if present:
+            where += f"; there is {', '.join(present[:5])}"
+    return LoadError("import-error", f"SAGEMAKER_PROGRAM names {place.program}, which {where}", mend)
+
+
+def listing(folder: str) -> str:
+    """The first entries of a folder, for a message; `nothing` when there are none."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return "nothing"
+    shown = ", ".join(name + "/" * os.path.isdir(os.path.join(folder, name)) for name in names[:12])
+    return (shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")) or "nothing"
+
+
 def find_script(place: Place) -> str | None:
     """Path of the user's script, or None when there is none and none was named. Raises LoadError."""
     dirs = place.code_dirs()
@@ -124,14 +159,7 @@ def find_script(place: Place) -> str | None:
         path = os.path.join(folder, program)
         if os.path.isfile(path):
             return path
-    looked = ", ".join(dirs) or f"{place.model_dir}/code (which is not in the model archive)"
-    present = sorted(name for folder in dirs for name in os.listdir(folder) if name.endswith(".py"))
-    raise LoadError(
-        "import-error",
-        f"SAGEMAKER_PROGRAM names {place.program}, which is not in {looked}"
-        + (f"; there is {', '.join(present[:5])}" if present else ""),
-        "put the script there (model.tar.gz: code/), or set SAGEMAKER_PROGRAM and SAGEMAKER_SUBMIT_DIRECTORY to where it is",
-    )
+    raise _no_script(place, program)
 
 
 def import_script(path: str, place: Place) -> ModuleType:

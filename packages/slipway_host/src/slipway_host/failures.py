@@ -18,10 +18,12 @@ from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 from . import memory
-from .contract import LoadError, Place
+from .contract import LoadError, Place, listing
 
 TAIL = 40
 MAX_MESSAGE = 1500
+MAX_WORDS = 400
+"""Of an exception, in the message: cause and mend must fit into a FailureReason beside it."""
 MAX_REPORT = 32 * 1024
 """Bytes: a pipe holds twice as much, and the parent may report after a child has."""
 _SCANNED = 32 * 1024 * 1024
@@ -59,13 +61,20 @@ def explain(error: BaseException, place: Place) -> Report:
         if found is not None:
             return Report(found[0], found[1], found[2], lines)
     where = _user_line(error, place)
-    name = "model_fn" if place.stage == "running model_fn" else place.stage
-    message = (
-        f"model_fn raised {_named(error)}{where}."
-        if name == "model_fn"
-        else f"{_named(error)} was raised while {place.stage}{where}."
-    )
-    return Report("model-fn-error", message, "mend that line; the endpoint's log has the whole traceback", lines)
+    what = "model_fn" if place.stage == "running model_fn" else place.stage[0].upper() + place.stage[1:]
+    mend = "correct that line; the endpoint's log has the whole traceback"
+    if variable := _unset_variable(error):
+        mend = f"set {variable} in the model's Environment (CreateModel), or read it with os.environ.get"
+    return Report("model-fn-error", f"{what} raised {_named(error)}{where}.", mend, lines)
+
+
+def _unset_variable(error: BaseException) -> str:
+    """The environment variable that os.environ[…] did not have."""
+    frames = traceback.extract_tb(error.__traceback__)
+    if not isinstance(error, KeyError) or not frames or frames[-1].name != "__getitem__":
+        return ""
+    known = frames[-1].filename == os.__file__ or frames[-1].filename == "<frozen os>"
+    return str(error.args[0]) if known and error.args else ""
 
 
 def _memory(error: BaseException, place: Place) -> tuple[str, str, str] | None:
@@ -100,7 +109,7 @@ def _syntax(error: BaseException, place: Place) -> tuple[str, str, str] | None:
     return (
         "syntax-error",
         f"{file}, line {error.lineno}, has a syntax error ({error.msg}){shown}.",
-        f"mend that line; Python {sys.version_info[0]}.{sys.version_info[1]} reads it",
+        f"correct that line; it is read by Python {sys.version_info[0]}.{sys.version_info[1]}",
     )
 
 
@@ -113,7 +122,7 @@ def _pickle(error: BaseException, place: Place) -> tuple[str, str, str] | None:
         return (
             "pickle-version",
             f"The pickled model needs the class or function {main.group(1)}, which was defined in the script that saved it "
-            f"(__main__) and is not known here ({_named(error)}).",
+            "(__main__) and is not known here.",
             "define it in a module of its own, import it from there when training, and put that module into code/",
         )
     if isinstance(error, ModuleNotFoundError) and not _known(error.name or ""):
@@ -160,7 +169,7 @@ def _import(error: BaseException, place: Place) -> tuple[str, str, str] | None:
 def _missing_file(error: BaseException, place: Place) -> tuple[str, str, str] | None:
     if not isinstance(error, FileNotFoundError) or error.filename is None:
         return None
-    present = _listing(place.model_dir)
+    present = listing(place.model_dir)
     return (
         "no-model",
         f"{place.stage[0].upper()}{place.stage[1:]} did not find {os.fspath(error.filename)!s}{_user_line(error, place)}. "
@@ -256,7 +265,9 @@ def _mib(size: int) -> str:
 
 def _named(error: BaseException) -> str:
     text = str(error).strip()
-    return f"{type(error).__name__}: {text[:500]}" if text else type(error).__name__
+    if len(text) > MAX_WORDS:
+        text = text[:MAX_WORDS] + "…"
+    return f"{type(error).__name__}: {text.rstrip('.')}" if text else type(error).__name__
 
 
 def _user_line(error: BaseException, place: Place) -> str:
@@ -264,7 +275,7 @@ def _user_line(error: BaseException, place: Place) -> str:
     roots = tuple(os.path.realpath(path) + os.sep for path in [*place.code_dirs(), place.model_dir])
     found = ""
     for frame in traceback.extract_tb(error.__traceback__):
-        if os.path.realpath(frame.filename).startswith(roots):
+        if not frame.filename.startswith("<") and os.path.realpath(frame.filename).startswith(roots):
             line = f": {frame.line}" if frame.line else ""
             found = f" ({os.path.basename(frame.filename)}, line {frame.lineno}{line})"
     return found
@@ -339,12 +350,3 @@ def _near_modules(name: str, place: Place) -> str:
 def _required(package: str, place: Place) -> bool:
     pattern = re.compile(rf"^\s*{re.escape(package)}\b", re.IGNORECASE | re.MULTILINE)
     return any(pattern.search(memory.read(os.path.join(folder, "requirements.txt"))) for folder in place.code_dirs())
-
-
-def _listing(folder: str) -> str:
-    try:
-        names = sorted(os.listdir(folder))
-    except OSError:
-        return "nothing"
-    shown = ", ".join(name + "/" * os.path.isdir(os.path.join(folder, name)) for name in names[:12])
-    return (shown + (f" and {len(names) - 12} more" if len(names) > 12 else "")) or "nothing"

@@ -179,12 +179,13 @@ class Parent:
         sharing = self.slots.sharing
         self.crew.watch = sharing != slots.SHARED
         for index, status in self.crew.reap():
+            told = self.slots.state(index) == slots.TOLD
             for gone in range(self.config.workers) if sharing == slots.SHARED else [index]:
                 self.slots.clear(gone)
             if self._stopping:
                 continue
             if not self._started:
-                self._give_up(status)
+                self._give_up(status, told)
                 return 1
             crew.log(f"worker {index} ended ({describe(status)}); a new one takes its place")
             if sharing == slots.SHARED:
@@ -195,9 +196,9 @@ class Parent:
                 self.crew.ensure(index)
         return None
 
-    def _give_up(self, status: int) -> None:
+    def _give_up(self, status: int, told: bool) -> None:
         """The model cannot be loaded: say why, once, and stop."""
-        if not os.path.exists(os.path.join(self.config.run_dir, "failure.json")):
+        if not told:
             from . import failures  # noqa: PLC0415  rarely needed, and the parent stays small
 
             report = failures.exited(status, "loading the model", memory.kills() - self._oom_kills)
@@ -231,6 +232,7 @@ class Parent:
 
         service = serving.load(self.config)
         if service is None:
+            self.slots.enter(index, slots.TOLD, os.getpid())
             return 1
         gc.freeze()
         if index == 0 and self.config.workers > 1:

@@ -16,6 +16,8 @@ WIDTH = 8
 ABSENT = 0.0
 LOADING = 1.0
 READY = 2.0
+TOLD = 3.0
+"""The model could not be loaded, and this process has said why."""
 
 UNDECIDED = 0.0
 SHARED = 1.0
@@ -52,6 +54,9 @@ class Slots:
         self.cells[base + DEADLINE] = 0.0
         self.cells[base + PID] = float(pid)
         self.cells[base + STATE] = state
+
+    def state(self, index: int) -> float:
+        return self.cells[index * WIDTH + STATE]
 
     def deadline(self, index: int) -> float:
         return self.cells[index * WIDTH + DEADLINE]
