@@ -136,7 +136,8 @@ def test_it_starts_says_so_and_stops_cleanly(up: Up) -> None:
     assert not (up.data / "up.json").exists()
     said = up.said.read_text()
     assert found["endpoint_url"] in said
-    assert "WARNING" not in said.replace("less-than-there-could-be", "")
+    if os.getuid() == 0:  # others may lack cgroups, and are told so
+        assert "WARNING" not in said
     up.start()
     assert up.healthy()
 

@@ -158,7 +158,9 @@ class Sandbox:
             out += ["--ro-bind", path, path]
         for inside, outside in sorted(spec.binds.items()):
             out += ["--ro-bind", outside, inside]
-        return [*out, "--ro-bind", spec.run_dir, spec.run_dir, "--chdir", spec.working_dir]
+        out += ["--ro-bind", spec.run_dir, spec.run_dir]
+        # In a user namespace the root folder would be the replica's own.
+        return [*out, "--remount-ro", "/", "--chdir", spec.working_dir]
 
     def _system(self, spec: Confinement) -> list[str]:
         out = ["--perms", "0755", "--dir", "/etc", "--perms", "0755", "--dir", "/var"]
