@@ -17,7 +17,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from slipway.settings import ExternalS3, Settings, profile
+from slipway.settings import ExternalS3, Limits, Settings, profile
 
 
 class UsageError(Exception):
@@ -42,6 +42,13 @@ def _size(text: str) -> int:
     return int(float(body.rstrip("kmg")) * factor)
 
 
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not 0 < seconds < 1e6:
+        raise ValueError(text)
+    return seconds
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("host", str, "127.0.0.1", "address to listen on; any but loopback needs --tls-cert and --tls-key"),
     Option("port", int, 4566, "port to listen on; 0 takes a free one"),
@@ -50,7 +57,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("account", str, "123456789012", "AWS account number that resources belong to"),
     Option("region", str, "us-east-1", "region of callers that name none"),
     Option("limits", str, "aws", "payload and time limits", choices=("aws", "aws-2022", "off")),
-    Option("start-limit", float, 480.0, "seconds a container has for its first good ping", metavar="SECONDS"),
+    Option("start-limit", _seconds, None, "a container's time for its first good ping (480 on AWS)", metavar="SECONDS"),
+    Option("invoke-limit", _seconds, None, "a model's time for one answer (60 on AWS)", metavar="SECONDS"),
+    Option("stream-limit", _seconds, None, "a model's time for a whole response stream (480 on AWS)", metavar="SECONDS"),
     Option("time-scale", float, 1.0, "divides metric periods, cooldowns and idle times; timestamps stay real", metavar="N"),
     Option("tls-cert", str, None, "certificate chain, PEM", metavar="FILE"),
     Option("tls-key", str, None, "private key, PEM", metavar="FILE"),
@@ -141,6 +150,12 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _limits(values: Mapping[str, Any]) -> Limits:
+    """The profile's, but for what was said in particular."""
+    said = {name: values[f"{name}-limit"] for name in ("start", "invoke", "stream") if values[f"{name}-limit"] is not None}
+    return replace(profile(values["limits"]), **{f"{name}_seconds": seconds for name, seconds in said.items()})
+
+
 def build_settings(args: argparse.Namespace, environ: Mapping[str, str]) -> Settings:
     """The Settings that arguments, environment and file give; UsageError names what is wrong and the mend."""
     data_dir = data_directory(args, environ)
@@ -190,7 +205,7 @@ def build_settings(args: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         time_scale=values["time-scale"],
         tls_cert=tls[0] and str(Path(tls[0]).absolute()),
         tls_key=tls[1] and str(Path(tls[1]).absolute()),
-        limits=replace(profile(values["limits"]), start_seconds=values["start-limit"]),
+        limits=_limits(values),
         external_s3=external,
         sandbox=values["sandbox"],
         replica_memory_bytes=values["replica-memory"],

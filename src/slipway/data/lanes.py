@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from slipway.core.routing import Replica
 from slipway.data.frames_link import UNKNOWN, FramesLink, depth_for, settle_lost
 from slipway.data.invoke import Call
-from slipway.http.client import Pool, PoolLimits
+from slipway.http.client import ConnectFailed, NoAnswer, Pool, PoolLimits
+from slipway.http.messages import BodyTooLarge, ClientGone
 from slipway_host import frames
 
 if TYPE_CHECKING:
@@ -98,7 +99,7 @@ class ForeignLane(Lane):
 class WorkerLane(Lane):
     """A worker of slipway_host: frames, and HTTP/1.1 for what frames do not carry."""
 
-    __slots__ = ("_closed", "_connecting", "_link", "_timer", "_tries", "speaks_frames")
+    __slots__ = ("_closed", "_connecting", "_link", "_probes", "_timer", "_tries", "speaks_frames")
 
     ours = True
 
@@ -108,6 +109,7 @@ class WorkerLane(Lane):
         self._connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tries = 0
+        self._probes: set[asyncio.Task[None]] = set()
         self._closed = False
         self.speaks_frames = False
 
@@ -189,15 +191,27 @@ class WorkerLane(Lane):
     def finished(self, call: Call, clean: bool) -> None:
         if clean or self._closed:
             self.freed(1)
-        else:  # the host kills a worker that is still at it after so long
-            asyncio.get_running_loop().call_later(frames.GRACE, self.freed, 1)
+        else:
+            self._probes.add(probe := asyncio.get_running_loop().create_task(self._until_free()))
+            probe.add_done_callback(self._probes.discard)
+
+    async def _until_free(self) -> None:
+        """A worker does one thing at a time: when it answers to ping it is at nothing else. The host kills it in the end."""
+        try:
+            async with asyncio.timeout(frames.GRACE):
+                response = await self.pool.request("GET", b"/ping", [])
+                await response.read(1024)
+        except (TimeoutError, ConnectFailed, NoAnswer, BodyTooLarge, ClientGone) as error:
+            logger.debug("worker-does-not-answer", extra={"worker": self.address, "error": str(error)})
+        self.freed(1)
 
     def close(self) -> None:
         super().close()
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        if self._connecting is not None:
-            self._connecting.cancel()
+        for task in (self._connecting, *self._probes):
+            if task is not None:
+                task.cancel()
         if self._link is not None:
             self._link.close()

@@ -50,6 +50,8 @@ def test_argument_beats_environment_beats_file(tmp_path: Path) -> None:
         (["--config", "/nowhere.toml"], {}, "", "--config"),
         (["--s3-endpoint", "http://127.0.0.1:9"], {}, "", "SLIPWAY_S3_SECRET_KEY"),
         ([], {"SLIPWAY_LIMITS": "none"}, "", "aws-2022"),
+        (["--invoke-limit", "0"], {}, "", "one answer"),
+        (["--start-limit", "nan"], {}, "", "--start-limit"),
         (["--time-scale", "0"], {}, "", "above 0"),
         (["--database", "mysql://localhost/x"], {}, "", "postgresql://"),
         (["--database", "store.db"], {}, "", "SQLite"),
@@ -64,6 +66,8 @@ def test_limit_profiles(tmp_path: Path) -> None:
     assert settings(tmp_path).limits.body_bytes == 25 * 1024 * 1024
     assert settings(tmp_path, "--limits", "aws-2022").limits.body_bytes == 6291456
     assert settings(tmp_path, "--start-limit", "7").limits.start_seconds == 7
+    said = settings(tmp_path, "--limits", "off", "--invoke-limit", "1.5", "--stream-limit", "9").limits
+    assert (said.invoke_seconds, said.stream_seconds, said.start_seconds) == (1.5, 9, 3600)
 
 
 def test_sizes(tmp_path: Path) -> None:

@@ -316,14 +316,23 @@ async def test_ticket_is_a_place_on_a_lane(tmp_path: Path) -> None:
         assert only(slots).in_flight == 0
 
 
-async def test_a_ticket_cut_short_holds_its_place_until_the_host_would_have_killed(tmp_path: Path) -> None:
-    async with workers(tmp_path) as (worker,), slots_of() as slots:
+async def test_a_ticket_cut_short_holds_its_place_until_the_worker_is_free(tmp_path: Path) -> None:
+    gate = Gate()
+    async with workers(tmp_path, 1, gate) as (worker,), slots_of() as slots:
         slots.apply(table(1, variant(replica("r1", worker))))
         ticket = Ticket(b"", b"body")
         only(slots).submit(ticket)
-        await asyncio.wait_for(ticket.lane, 5)
+        lane = await asyncio.wait_for(ticket.lane, 5)
+        posting = asyncio.create_task(post(lane, ticket))
+        await until(lambda: worker.running == 1)
+        posting.cancel()
         ticket.release(clean=False)
+        await asyncio.sleep(0.05)
         assert only(slots).in_flight == 1
+        gate.open.set()
+        async with asyncio.timeout(2):
+            await until(lambda: only(slots).in_flight == 0)
+        assert await ask(only(slots), b"next") == (200, b"next")
 
 
 async def test_foreign_container_that_is_not_there(tmp_path: Path) -> None:
