@@ -68,6 +68,15 @@ class ExternalS3:
 
 
 @dataclass(frozen=True, slots=True)
+class ConfiguredKey:
+    """An access key that the operator chose, beside the one that the first start makes."""
+
+    id: str
+    secret: str
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
 class Settings:
     data_dir: str
     """Everything durable: database, objects, logs, keys."""
@@ -84,6 +93,8 @@ class Settings:
     account: str = "123456789012"
     region: str = "us-east-1"
     """For callers who name none."""
+    keys: tuple[ConfiguredKey, ...] = ()
+    """Further access keys; accounts see nothing of each other."""
     time_scale: float = 1.0
     tls_cert: str | None = None
     tls_key: str | None = None

@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
 import trustme
+from botocore.exceptions import ClientError
 
 from slipway.cli import launch
 from slipway.cli.main import COMMANDS
@@ -47,6 +49,12 @@ def test_every_command_has_help_with_an_example(command: str) -> None:
         ("env", "--data-dir", "/nowhere/at/all"),
         ("run",),
         ("logs", "e", "--data-dir", "/nowhere"),
+        ("logs",),
+        ("up", "extra"),
+        ("up", "--config", "/"),
+        ("up", "--tls-cert", "/dev/null", "--tls-key", "/dev/null"),
+        ("env", "--data-dir", "/dev/null"),
+        ("status", "--data-dir", "/dev/null"),
     ],
 )
 def test_mistakes_are_one_line_with_a_mend(arguments: tuple[str, ...]) -> None:
@@ -54,6 +62,14 @@ def test_mistakes_are_one_line_with_a_mend(arguments: tuple[str, ...]) -> None:
     assert told.returncode == 2
     assert len(told.stderr.strip().splitlines()) == 1
     assert told.stderr.startswith("slipway")
+
+
+def test_a_role_that_cannot_start_is_told_once(tmp_path: Path) -> None:
+    database = ("--database", "postgresql://nobody@127.0.0.1:1/none")
+    told = slipway("up", "--port", "0", "--data-dir", str(tmp_path), *database)
+    assert told.returncode == 1
+    assert len(told.stderr.strip().splitlines()) == 1
+    assert "check --database" in told.stderr
 
 
 def test_up_says_where_it_listens_and_what_to_type(server: Deployments) -> None:
@@ -150,5 +166,48 @@ def test_tls_with_a_certificate_of_ones_own(tmp_path: Path) -> None:
             aws_secret_access_key=launched.environment["AWS_SECRET_ACCESS_KEY"],
         )
         assert sts.get_caller_identity()["Account"] == "123456789012"
+    finally:
+        launch.stop(launched)
+
+
+def test_several_keys_map_to_accounts_that_see_nothing_of_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLIPWAY_KEYS", "test:test,other:secret:222222222222")
+    launched = launch.start(tmp_path)
+    try:
+
+        def client(service: str, key: str, secret: str) -> Any:
+            return boto3.client(
+                service,
+                endpoint_url=launched.endpoint_url,
+                region_name="us-east-1",
+                aws_access_key_id=key,
+                aws_secret_access_key=secret,
+            )
+
+        assert client("sts", "test", "test").get_caller_identity()["Account"] == "123456789012"
+        assert client("sts", "other", "secret").get_caller_identity()["Account"] == "222222222222"
+        for account, (key, secret) in {"123456789012": ("test", "test"), "222222222222": ("other", "secret")}.items():
+            role = f"arn:aws:iam::{account}:role/any"
+            client("sagemaker", key, secret).create_model(
+                ModelName=f"of-{key}", ExecutionRoleArn=role, PrimaryContainer={"Image": "image:1"}
+            )
+        for key, secret in (("test", "test"), ("other", "secret")):
+            assert [m["ModelName"] for m in client("sagemaker", key, secret).list_models()["Models"]] == [f"of-{key}"]
+        with pytest.raises(ClientError, match="Could not find model"):
+            client("sagemaker", "other", "secret").describe_model(ModelName="of-test")
+    finally:
+        launch.stop(launched)
+    monkeypatch.delenv("SLIPWAY_KEYS")
+    launched = launch.start(tmp_path)
+    try:
+        sts = boto3.client(
+            "sts",
+            endpoint_url=launched.endpoint_url,
+            region_name="us-east-1",
+            aws_access_key_id="test",
+            aws_secret_access_key="test",
+        )
+        with pytest.raises(ClientError, match="InvalidClientTokenId"):
+            sts.get_caller_identity()
     finally:
         launch.stop(launched)

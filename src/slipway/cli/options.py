@@ -9,7 +9,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import ipaddress
+import math
 import os
+import re
+import ssl
 import tempfile
 import tomllib
 from collections.abc import Callable, Mapping
@@ -17,7 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from slipway.settings import ExternalS3, Limits, Settings, profile
+from slipway.settings import ConfiguredKey, ExternalS3, Limits, Settings, profile
 
 
 class UsageError(Exception):
@@ -49,6 +52,17 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+_KEY = re.compile(r"([A-Za-z0-9_-]{1,128}):([^:,\s]{1,128})(?::([0-9]{12}))?")
+
+
+def _keys(text: str) -> tuple[tuple[str, str, str | None], ...]:
+    """Id, secret and account (None: the default one) of `id:secret[:account],…`."""
+    matches = [_KEY.fullmatch(part.strip()) for part in text.split(",")]
+    if not all(matches) or len({match[1] for match in matches if match}) != len(matches):
+        raise ValueError(text)
+    return tuple((match[1], match[2], match[3]) for match in matches if match)
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("host", str, "127.0.0.1", "address to listen on; any but loopback needs --tls-cert and --tls-key"),
     Option("port", int, 4566, "port to listen on; 0 takes a free one"),
@@ -56,6 +70,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("database", str, None, "postgresql://user:password@host/name; default: SQLite in the data directory", metavar="URL"),
     Option("account", str, "123456789012", "AWS account number that resources belong to"),
     Option("region", str, "us-east-1", "region of callers that name none"),
+    Option("keys", _keys, (), "further access keys, `id:secret[:account],…`; SLIPWAY_KEYS or the file, never an argument"),
     Option("limits", str, "aws", "payload and time limits", choices=("aws", "aws-2022", "off")),
     Option("start-limit", _seconds, None, "a container's time for its first good ping (480 on AWS)", metavar="SECONDS"),
     Option("invoke-limit", _seconds, None, "a model's time for one answer (60 on AWS)", metavar="SECONDS"),
@@ -72,7 +87,8 @@ OPTIONS: tuple[Option, ...] = (
     Option("cache-dir", str, None, "built environments, shared between data directories", metavar="DIR"),
     Option("log-level", str, "info", "what the roles log", choices=("debug", "info", "warning", "error")),
 )
-NOT_ARGUMENTS = frozenset({"s3-secret-key"})
+SECRET = frozenset({"s3-secret-key", "keys"})
+"""Never arguments: every user of the machine can read those. Never shown in an error either."""
 
 
 def add_location(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +101,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Every setting as an argument."""
     add_location(parser)
     for option in OPTIONS:
-        if option.name in NOT_ARGUMENTS:
+        if option.name in SECRET:
             continue
         shown = "" if option.default is None else f" (default: {option.default})"
         parser.add_argument(
@@ -98,13 +114,15 @@ def data_directory(args: argparse.Namespace, environ: Mapping[str, str]) -> Path
 
 
 def _file(args: argparse.Namespace, data_dir: Path) -> dict[str, Any]:
-    path = Path(args.config) if args.config else data_dir / "slipway.toml"
-    if not path.exists():
+    path = Path(args.config).expanduser() if args.config else data_dir / "slipway.toml"
+    if not os.path.exists(path):
         if args.config:
             raise UsageError(f"no settings file at {path}: check --config")
         return {}
     try:
         found = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror}): check --config") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} is not valid TOML: {error}") from None
     known = {option.name for option in OPTIONS}
@@ -129,7 +147,8 @@ def _values(args: argparse.Namespace, environ: Mapping[str, str], file: Mapping[
         try:
             values[option.name] = option.parse(str(text))
         except ValueError:
-            raise UsageError(f"{where}: {text!r} does not fit {option.name}: {option.help}") from None
+            shown = "the value" if option.name in SECRET else repr(text)
+            raise UsageError(f"{where}: {shown} does not fit: {option.help}") from None
         if option.choices and values[option.name] not in option.choices:
             raise UsageError(f"{where}: {text!r} is none of {', '.join(option.choices)}")
     return values
@@ -150,6 +169,15 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def _check_certificate(certificate: str, key: str) -> None:
+    """Now, in one line, and not when the gateway reads it."""
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+        raise UsageError(f"{certificate} and {key} are no certificate and its key in PEM, without a password ({reason})") from None
+
+
 def _limits(values: Mapping[str, Any]) -> Limits:
     """The profile's, but for what was said in particular."""
     said = {name: values[f"{name}-limit"] for name in ("start", "invoke", "stream") if values[f"{name}-limit"] is not None}
@@ -166,6 +194,8 @@ def build_settings(args: argparse.Namespace, environ: Mapping[str, str]) -> Sett
     for path in filter(None, tls):
         if not Path(path).is_file():
             raise UsageError(f"no file at {path}: check --tls-cert and --tls-key")
+    if tls[0]:
+        _check_certificate(tls[0], tls[1])
     if not is_loopback(host):
         if values["auth"] == "none":
             raise UsageError(f"--auth none works on loopback only, not on {host}: drop it or use --host 127.0.0.1")
@@ -179,8 +209,10 @@ def build_settings(args: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         raise UsageError(
             "--database takes postgresql://user:password@host/name; without it slipway keeps an SQLite file itself"
         )
-    if values["time-scale"] <= 0:
+    if not 0 < values["time-scale"] < math.inf:
         raise UsageError("--time-scale takes a number above 0")
+    if not re.fullmatch(r"[a-z]{2,4}(-[a-z]+)+-\d{1,2}", values["region"]):
+        raise UsageError(f"--region takes a name like us-east-1, not {values['region']!r}")
     external = None
     if values["s3-endpoint"]:
         if not (values["s3-access-key"] and values["s3-secret-key"]):
@@ -202,6 +234,7 @@ def build_settings(args: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         database_url=values["database"],
         account=values["account"],
         region=values["region"],
+        keys=tuple(ConfiguredKey(id, secret, account or values["account"]) for id, secret, account in values["keys"]),
         time_scale=values["time-scale"],
         tls_cert=tls[0] and str(Path(tls[0]).absolute()),
         tls_key=tls[1] and str(Path(tls[1]).absolute()),

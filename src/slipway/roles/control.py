@@ -196,7 +196,7 @@ class Control:
         db = await FencedDb.open(settings.database_url or f"{settings.data_dir}/slipway.db")
         try:
             fresh = keys.mint(settings.account, f"arn:aws:iam::{settings.account}:root")
-            token, key = await _acquire(db, _node(settings.data_dir), fresh)
+            token, key = await _acquire(db, _node(settings.data_dir), fresh, _configured(settings))
             db.token = token
             _write_credentials(settings, key)
             return cls(settings, db, token, key, keeper=keeper, feed=feed)
@@ -311,12 +311,20 @@ def machine() -> InstanceType:
     return InstanceType(cpus, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
 
 
-async def _acquire(db: Db, holder: str, fresh: Key) -> tuple[int, Key]:
+def _configured(settings: Settings) -> list[Key]:
+    """The settings' keys."""
+    return [Key(key.id, key.secret, key.account, f"arn:aws:iam::{key.account}:{keys.CONFIGURED}") for key in settings.keys]
+
+
+async def _acquire(db: Db, holder: str, fresh: Key, configured: list[Key]) -> tuple[int, Key]:
     """The lease's fencing token, when whoever held it has let go or is long gone; and the data directory's own key."""
 
     def acquire(connection: Connection) -> tuple[int, Key] | None:
         token = leases.acquire(connection, LEASE, holder, LEASE_SECONDS)
-        return None if token is None else (token, keys.first(connection, fresh, time.time()))
+        if token is None:
+            return None
+        keys.configure(connection, configured, time.time())
+        return token, keys.first(connection, fresh, time.time())
 
     waiting = False
     while True:

@@ -6,7 +6,7 @@ All functions but `mint` run inside `Db.read` or `Db.write`.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields, replace
 
 from sqlalchemy import Column, ColumnElement, Connection, Table, delete, or_, select
@@ -58,12 +58,28 @@ def add(connection: Connection, key: Key, now: float) -> None:
 
 
 def first(connection: Connection, fresh: Key, now: float) -> Key:
-    """The oldest long-lived key of `fresh`'s account; `fresh` itself, stored, where there is none yet."""
+    """The oldest long-lived key of `fresh`'s account and principal; `fresh` itself, stored, where there is none yet."""
     where = access_keys.c.token.is_(None) & (access_keys.c.account == fresh.account)
+    where &= access_keys.c.principal == fresh.principal
     for key in _keys(connection, or_(access_keys.c.expires.is_(None), access_keys.c.expires > now) & where):
         return key
     add(connection, fresh, now)
     return fresh
+
+
+CONFIGURED = "user/configured"
+"""End of the principal of keys that stand in the settings."""
+
+
+def configure(connection: Connection, wanted: Collection[Key], now: float) -> None:
+    """Make the keys whose principal ends in CONFIGURED be exactly `wanted`: one that left the settings opens nothing."""
+    known = {key.id: key for key in _keys(connection, access_keys.c.principal.endswith(f":{CONFIGURED}"))}
+    new = {key.id: key for key in wanted}
+    for id in known.keys() | new.keys():
+        if known.get(id) != new.get(id):
+            remove(connection, id)
+            if id in new:
+                add(connection, new[id], now)
 
 
 def get(connection: Connection, key_id: str, now: float) -> Key | None:

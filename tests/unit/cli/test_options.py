@@ -62,6 +62,20 @@ def test_a_mistake_names_its_mend(tmp_path: Path, arguments: list[str], environ:
         settings(tmp_path, *arguments, environ=environ, file=file)
 
 
+def test_keys_of_the_operator_are_never_arguments_nor_shown(tmp_path: Path) -> None:
+    built = settings(tmp_path, environ={"SLIPWAY_KEYS": "test:one, AKIAOTHER:two:222222222222"})
+    assert [(k.id, k.secret, k.account) for k in built.keys] == [
+        ("test", "one", "123456789012"),
+        ("AKIAOTHER", "two", "222222222222"),
+    ]
+    for wrong in ("test", "a:b,a:c", "a:hidden:12"):
+        with pytest.raises(UsageError) as caught:
+            settings(tmp_path, environ={"SLIPWAY_KEYS": wrong})
+        assert "hidden" not in str(caught.value)
+    with pytest.raises(SystemExit):
+        settings(tmp_path, "--keys", "test:one")
+
+
 def test_limit_profiles(tmp_path: Path) -> None:
     assert settings(tmp_path).limits.body_bytes == 25 * 1024 * 1024
     assert settings(tmp_path, "--limits", "aws-2022").limits.body_bytes == 6291456

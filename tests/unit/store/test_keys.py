@@ -31,6 +31,20 @@ async def test_the_first_key_is_made_once(db: Db) -> None:
     assert await db.write(lambda c: keys.first(c, other, 3.0)) == other
 
 
+async def test_configured_keys_are_exactly_those_of_the_settings(db: Db) -> None:
+    principal = f"arn:aws:iam::1:{keys.CONFIGURED}"
+    own = await db.write(lambda c: keys.first(c, keys.mint("1", ROOT), 1.0))
+    one, two = replace(own, id="one", principal=principal), replace(own, id="two", principal=principal)
+    await db.write(lambda c: keys.configure(c, [one, two], 2.0))
+    assert await db.read(lambda c: keys.live(c, 3.0)) == [own, one, two]
+    changed = replace(two, secret="another", account="2")
+    await db.write(lambda c: keys.configure(c, [changed], 4.0))
+    assert await db.read(lambda c: keys.live(c, 5.0)) == [own, changed]
+    assert await db.write(lambda c: keys.first(c, keys.mint("1", ROOT), 6.0)) == own
+    await db.write(lambda c: keys.configure(c, [], 7.0))
+    assert await db.read(lambda c: keys.live(c, 8.0)) == [own]
+
+
 async def test_session_credentials_expire(db: Db) -> None:
     session = keys.mint_session("1", ROOT, 100.0, ("s3", "logs"))
     lasting = keys.mint("1", ROOT)
