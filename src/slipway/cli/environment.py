@@ -34,10 +34,12 @@ class Credentials:
 def read_credentials(data_dir: Path) -> Credentials:
     try:
         found = json.loads((data_dir / "credentials.json").read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(f"no slipway has started in {data_dir} yet: type `slipway up` first (or give --data-dir)") from None
     except PermissionError:
         raise UsageError(f"{data_dir} belongs to another user: run as that user, or give --data-dir") from None
+    except ValueError:
+        raise UsageError(f"{data_dir}/credentials.json is damaged: remove it, and `slipway up` makes a new key") from None
     return Credentials(**{name: found[name] for name in Credentials.__slots__})
 
 
@@ -46,7 +48,7 @@ def running(data_dir: Path) -> dict[str, object]:
     try:
         found: dict[str, object] = json.loads((data_dir / "up.json").read_text())
         os.kill(int(str(found["pid"])), 0)
-    except (FileNotFoundError, ValueError, KeyError, ProcessLookupError):
+    except (FileNotFoundError, NotADirectoryError, ValueError, KeyError, ProcessLookupError):
         return {}
     except PermissionError:
         return found

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from slipway.cli.options import UsageError, add_options, build_settings
+from slipway.cli.options import UsageError, add_location, build_settings
 from slipway.core.images import parse_image
 from slipway.replicas.environments import Environments
 from slipway.replicas.failures import CannotRun
@@ -39,7 +39,8 @@ class Built:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_options(parser)
+    add_location(parser)
+    parser.add_argument("--cache-dir", metavar="DIR", help="where built environments lie (default: ~/.cache/slipway)")
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|pull|show|prune")
     actions.add_parser("list", help="environments in the cache")
     pull = actions.add_parser("pull", help="build the environment of an image, so that nothing is fetched later")
@@ -64,7 +65,7 @@ def run(args: argparse.Namespace) -> int:
         return asyncio.run(_show(environments, args.image, only_python=args.python))
     except CannotRun as error:
         failure = error.failure
-        raise UsageError(f"{failure.message} ({failure.mend})" if failure.mend else failure.message) from None
+        raise UsageError(": ".join(filter(None, (failure.message.rstrip("."), failure.mend)))) from None
 
 
 def _built(cache: Path) -> Iterator[Built]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import sys
-from typing import Protocol, cast
+from typing import NoReturn, Protocol, cast
 
 from slipway import __version__
 from slipway.cli.options import UsageError
@@ -29,6 +29,13 @@ class Command(Protocol):
     def add_arguments(self, parser: argparse.ArgumentParser) -> None: ...
 
     def run(self, args: argparse.Namespace) -> int: ...
+
+
+class _Parser(argparse.ArgumentParser):
+    """A mistake is one line, like all others, and not the whole usage."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (`slipway {self.prog.split()[1]} --help` shows what it takes)")
 
 
 def _overview() -> str:
@@ -61,7 +68,7 @@ def main(argv: list[str] | None = None) -> int:
         print(f"slipway: no command {name!r}: choose from {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     command = cast("Command", importlib.import_module(f"slipway.cli.{name}"))
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"slipway {name}",
         description=COMMANDS[name],
         epilog=f"example:\n{command.EXAMPLE}",

@@ -103,7 +103,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for option in OPTIONS:
         if option.name in SECRET:
             continue
-        shown = "" if option.default is None else f" (default: {option.default})"
+        shown = f" (default: {option.default})" if option.default else ""
         parser.add_argument(
             f"--{option.name}", default=None, choices=option.choices, metavar=option.metavar, help=option.help + shown
         )
@@ -175,7 +175,9 @@ def _check_certificate(certificate: str, key: str) -> None:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password="")
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise UsageError(f"{certificate} and {key} are no certificate and its key in PEM, without a password ({reason})") from None
+        raise UsageError(
+            f"{certificate} and {key} are no certificate and its key in PEM, without a password ({reason})"
+        ) from None
 
 
 def _limits(values: Mapping[str, Any]) -> Limits:

@@ -51,7 +51,13 @@ async def run(settings: Settings, start: RoleStart) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     gateway = Gateway(settings)
-    await gateway.start(socket.socket(fileno=start.fd))
+    starting = asyncio.create_task(gateway.start(socket.socket(fileno=start.fd)))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait({starting, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        return
+    await starting
     gc.freeze()  # without a collection, which would find next to nothing and hold up the first answers
     await stop.wait()
     await gateway.stop()

@@ -78,6 +78,7 @@ class _Node:
         self._began = time.monotonic()
         self._stop = asyncio.Event()
         self._interrupts = 0
+        self._answers = False
         start = encode_start(settings, os.getpid())
         start_with_socket = encode_start(settings, os.getpid(), sock.fileno())
         self._control = self._role("control", "slipway.roles.control", lambda: start, ())
@@ -91,7 +92,7 @@ class _Node:
         self._pids: dict[str, int] = {}
 
     def _role(self, name: str, module: str, start: Callable[[], bytes], fds: tuple[int, ...]) -> Role:
-        log = RoleLog(name, f"{self._settings.logs_dir}/roles/{name}.log", _to_terminal)
+        log = RoleLog(name, f"{self._settings.logs_dir}/roles/{name}.log", self._to_terminal)
         return Role(name, module, start, fds, log, self._settings.run_dir)
 
     async def run(self, announce: Announce) -> int:
@@ -110,6 +111,7 @@ class _Node:
             self._server = KeeperServer(self._settings.keeper_socket, self._keeper, self._status)
             await self._server.start()
             if await self._until_ready():
+                self._answers = True
                 place.write_up_file(self._settings)
                 announce(f"data in {self._settings.data_dir}")
                 announce(
@@ -123,6 +125,12 @@ class _Node:
             await self._end()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
+
+    def _to_terminal(self, line: str) -> None:
+        """Not while it starts: a role that cannot is tried several times, and its last words are told once."""
+        if self._answers:
+            sys.stderr.write(line + "\n")
+            sys.stderr.flush()
 
     def _roles(self) -> list[Role]:
         return [self._control, *self._gateways]
@@ -316,8 +324,3 @@ def _log_to_file(settings: Settings) -> list[logging.Handler]:
         logging.getLogger().addHandler(handler)
     logging.getLogger().setLevel(settings.log_level.upper())
     return handlers
-
-
-def _to_terminal(line: str) -> None:
-    sys.stderr.write(line + "\n")
-    sys.stderr.flush()

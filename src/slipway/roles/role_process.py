@@ -129,7 +129,8 @@ class Role:
             code = await self._once()
             if self._is_stopping():
                 return
-            logger.warning("role-ended", extra={"role": self.name, "exit": code})
+            level = logging.WARNING if self.ready else logging.INFO  # while it starts, `up` tells the cause itself
+            logger.log(level, "role-ended", extra={"role": self.name, "exit": code})
             if loop.time() - began > SETTLED_SECONDS:
                 attempt = 0
             if not self.ready and self.restarts >= 2 and not self.died_early.done():
