@@ -121,6 +121,7 @@ class Deployment:
                 return time.perf_counter() - begun
             if told["EndpointStatus"] == "Failed":
                 raise RuntimeError(told["FailureReason"])
+            time.sleep(0.01)  # as `Server.ready` does: asking without a pause takes a core from who is to start
 
     def url(self, name: str) -> str:
         return f"{self.launched.endpoint_url}/endpoints/{name}/invocations"

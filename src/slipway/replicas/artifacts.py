@@ -32,6 +32,8 @@ UNPACK_UID = 199_999
 """As root, the extractor runs as this user, who owns nothing else."""
 _UNPACK_SECONDS = 60.0
 _UNPACK_BYTES_PER_SECOND = 4 * 1024 * 1024
+_UNPACK = "import sys; sys.path.append(sys.argv.pop(1)); import unpack; unpack.main(sys.argv[1:], sys.stdout.write)"
+"""Imported, since what is run by path is compiled anew each time; last on the path, after the standard library."""
 
 Progress = Callable[[str], None]
 
@@ -221,7 +223,7 @@ async def _run_child(archive: str, target_fd: int, order: str, seconds: float) -
     """The child's answer, {} if it was ended by a limit; and what it said instead."""
     with open(archive, "rb") as packed:  # noqa: ASYNC230  opening only
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", unpack.__file__, order,
+            sys.executable, "-I", "-S", "-c", _UNPACK, os.path.dirname(unpack.__file__), order,
             stdin=packed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[target_fd], env={},
         )  # fmt: skip
     try:

@@ -1,6 +1,7 @@
 """Our own extractor for model archives: gzip tar and plain tar, hostile until proven otherwise (users.md 4.4, S5).
 
-It runs as a child process of its own, started by path with `python -I -S`, so standard library only and nothing of slipway:
+It runs as a child process of its own under `python -I -S`: standard library only, and little of it, for an endpoint's start
+waits.
 `unpack.py '{"bytes": …, "entries": …, "ratio": …, "cpu_seconds": …, "uid": …, "target": …}'` with the archive on descriptor 0
 and the target folder on descriptor `target`. It limits itself, gives up root, and prints one JSON object: `{"kind": "ok"}` or
 `{"kind", "message", "mend"}` with the kinds of core/replicas.py.
@@ -21,8 +22,11 @@ import stat
 import sys
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import BinaryIO
+
+TYPE_CHECKING = False
+"""Type checkers know the name; importing `typing` for it would take as long as a small archive."""
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 BLOCK = 512
 CHUNK = 256 * 1024
@@ -47,19 +51,19 @@ class Refused(Exception):
         self.mend = mend
 
 
-@dataclass(frozen=True)
 class Bounds:
-    bytes: int
-    """Unpacked."""
-    entries: int
-    ratio: int
+    def __init__(self, bytes: int, entries: int, ratio: int) -> None:
+        self.bytes = bytes
+        """Unpacked."""
+        self.entries = entries
+        self.ratio = ratio
 
 
-@dataclass
 class Counts:
-    files: int = 0
-    entries: int = 0
-    bytes: int = 0
+    def __init__(self) -> None:
+        self.files = 0
+        self.entries = 0
+        self.bytes = 0
 
 
 def _hostile(message: str) -> Refused:
@@ -161,12 +165,12 @@ class _Source:
         return False
 
 
-@dataclass
 class _Entry:
-    name: bytes
-    size: int
-    type: bytes
-    mode: int
+    def __init__(self, name: bytes, size: int, type: bytes, mode: int) -> None:
+        self.name = name
+        self.size = size
+        self.type = type
+        self.mode = mode
 
 
 def _number(field: bytes) -> int:
