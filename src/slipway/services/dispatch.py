@@ -22,9 +22,9 @@ from slipway.http.messages import BodyTooLarge, ClientGone, Request, Response
 from slipway.services import Context, Operation, World
 from slipway.services.authenticate import Authenticator, Caller, Keys
 from slipway.services.payload import Payload, without_framing
-from slipway.services.slipway import PREFIX, ROUTES, SCOPE, Auth, OwnRoute, json_response
+from slipway.services.slipway import PREFIX, ROUTES, SCOPE, Auth, OwnRoute, is_browser, json_response
 from slipway.services.strangers import refuse_cross_origin, refuse_foreign_host
-from slipway.store.db import StoreError
+from slipway.store.db import StoreError, StoreFull
 from slipway.wire.auth_errors import auth_error, not_authorized
 from slipway.wire.errors import AwsError
 from slipway.wire.models import streaming_input
@@ -73,7 +73,7 @@ class Dispatcher:
         self._new_id = new_id
 
     async def __call__(self, request: Request) -> Response:
-        if request.target.startswith(PREFIX):
+        if request.target.startswith(PREFIX) or is_browser(request):
             return await self._own(request)
         started = time.perf_counter()
         call = _Call(request, self._new_id(), Route("", "json"))
@@ -200,6 +200,8 @@ def _in_terms_of_aws(error: Exception, protocol: str) -> AwsError:
         return AwsError("RequestEntityTooLargeException", f"The request's body is larger than {BODY_BYTES} bytes.", status=413)
     logger.error("store-unavailable", extra={"error": str(error)})
     code = "ServiceUnavailable" if protocol in ("rest-xml", "query") else "ServiceUnavailableException"
+    if isinstance(error, StoreFull):
+        return AwsError(code, "The disk that holds slipway's data is full. Make room, and try again.", status=503)
     return AwsError(code, "The store cannot be reached or is overloaded. Try again.", status=503)
 
 

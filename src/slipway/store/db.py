@@ -18,9 +18,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
 
 from slipway.store import migrate
-from slipway.store.engines import StoreError, StoreUnavailable, database_url, reading_engine, writing_engine
+from slipway.store.engines import StoreError, StoreFull, StoreUnavailable, database_url, reading_engine, writing_engine
 
-__all__ = ["Connection", "Db", "StoreBusy", "StoreClosed", "StoreError", "StoreUnavailable"]
+__all__ = ["Connection", "Db", "StoreBusy", "StoreClosed", "StoreError", "StoreFull", "StoreUnavailable"]
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -228,9 +228,14 @@ def _drop(connection: Connection | None) -> None:
 def _unavailable(error: BaseException) -> StoreError:
     if isinstance(error, StoreError):
         return error
-    wrapped = StoreUnavailable(_reason(error))
+    wrapped = (StoreFull if _full(error) else StoreUnavailable)(_reason(error))
     wrapped.__cause__ = error
     return wrapped
+
+
+def _full(error: BaseException) -> bool:
+    original = getattr(error, "orig", None) or error
+    return getattr(original, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL or getattr(original, "sqlstate", None) == "53100"
 
 
 def _reason(error: BaseException) -> str:

@@ -22,6 +22,10 @@ class StoreUnavailable(StoreError):
     """
 
 
+class StoreFull(StoreUnavailable):
+    """The database's disk is full; what was acknowledged is there."""
+
+
 def database_url(url_or_path: str) -> URL:
     """`postgresql://…` (any spelling; psycopg 3 is the driver), `sqlite:///path`, or the path of an SQLite file."""
     if "://" not in url_or_path:
