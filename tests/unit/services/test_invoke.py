@@ -13,6 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import botocore.auth
+import botocore.awsrequest
+import botocore.credentials
 import botocore.exceptions
 import pytest
 from botocore.config import Config
@@ -439,6 +442,52 @@ async def test_a_changed_body_and_a_key_for_other_services_are_refused(tmp_path:
         expected = ["AccessDeniedException", "ExpiredTokenException", "InvalidSignatureException"]
         assert await asyncio.to_thread(use) == expected
         assert worker.asked == []
+
+
+def signed_head(operation: str, secret: str, name: str, body: bytes, key: str = KEY.id, **headers: str) -> bytes:
+    """A request's head as boto3 signs it: the body's hash is covered and not stated."""
+    credentials = botocore.credentials.Credentials(key, secret)
+    path = f"/endpoints/{name}/{operation}"
+    request = botocore.awsrequest.AWSRequest("POST", f"http://localhost{path}", {"Host": "localhost", **headers}, body)
+    botocore.auth.SigV4Auth(credentials, "sagemaker", REGION).add_auth(request)
+    lines = "".join(f"{name}: {value}\r\n" for name, value in request.headers.items())
+    return f"POST {path} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode()
+
+
+@pytest.mark.parametrize("operation", ["invocations", "invocations-response-stream", "async-invocations"])
+async def test_an_unproven_caller_learns_nothing_of_endpoints(tmp_path: Path, operation: str) -> None:
+    async with stack(tmp_path, signed=True, body_bytes=3 << 20) as found:
+        found.serve(variant(replica("r1", await found.worker())))
+        limited = Key("AKIDS3", "secret", ACCOUNT, "role-of-the-model", services=("s3",))
+        found.slots.apply(replace(found.slots.table, keys={one.id: one for one in (KEY, limited)}))
+        peer = await found.peer()
+
+        async def ask(secret: str, name: str, body: bytes = b"x", key: str = KEY.id, **headers: str) -> tuple[int, str, str]:
+            await peer.send(signed_head(operation, secret, name, body, key, **headers) + body)
+            return error_of(await peer.answer())
+
+        other = {"X-Amzn-SageMaker-Target-Variant": "other"}
+        for body in (b"x", b"L" * (2 << 20)):
+            for name in ("none", "demo"):
+                for headers in ({}, other):
+                    status, code, text = await ask("wrong", name, body, **headers)
+                    assert (status, code) == (403, "InvalidSignatureException")
+                    assert ACCOUNT not in text
+            assert (await ask("secret", "none", body))[2] == f"Endpoint none of account {ACCOUNT} not found."
+            assert (await ask("secret", "demo", body, **other))[2] == "Variant other of endpoint demo not found."
+        told = await ask("wrong", "none", b"x", limited.id)
+        assert told[:2] == (403, "InvalidSignatureException")
+        assert "role-of-the-model" not in told[2]
+        assert (await ask("secret", "none", b"x", limited.id))[1] == "AccessDeniedException"
+
+
+@pytest.mark.parametrize("name", ["none", "demo"])
+async def test_too_large_a_body_is_refused_the_same_whatever_endpoint(tmp_path: Path, name: str) -> None:
+    async with stack(tmp_path, signed=True, body_bytes=1000) as found:
+        found.serve(variant(replica("r1", await found.worker())))
+        peer = await found.peer()
+        await peer.send(signed_head("invocations", "wrong", name, b"x" * 1001))
+        assert "has oversize body" in error_of(await peer.answer())[2]
 
 
 async def test_streams_chunk_by_chunk(tmp_path: Path) -> None:

@@ -28,9 +28,22 @@ class Caller(NamedTuple):
     claim: Claim | None
     """To be checked against the body's hash before anything is dispatched, if it says so; None without signatures."""
 
+    def learns(self, error: AwsError) -> AwsError | Unproven:
+        """What to raise for an error that tells about the account: itself, or Unproven while the caller is."""
+        return error if self.claim is None or self.claim.verified else Unproven(self.claim, error)
+
+
+class Unproven(Exception):
+    """An error for the caller to learn once the body has proven who that is."""
+
+    def __init__(self, claim: Claim, error: AwsError) -> None:
+        super().__init__(str(error))
+        self.claim = claim
+        self.error = error
+
 
 Authenticate = Callable[[Exchange], Caller]
-"""Looks at the head alone; raises AwsError (403)."""
+"""Looks at the head alone; raises AwsError (403), or Unproven."""
 
 
 def signature_refused(error: SignatureError) -> AwsError:
@@ -45,11 +58,12 @@ def signed(lookup: Lookup, now: Callable[[], float] = time.time) -> Authenticate
             claim = verify(exchange.method, exchange.target, exchange.headers, lookup, now(), services=_SCOPES)
         except SignatureError as error:
             raise signature_refused(error) from None
+        caller = Caller(claim.account, claim.region, claim)
         if claim.services and SERVICE not in claim.services:
-            raise not_authorized(claim.principal, "sagemaker:InvokeEndpoint", "rest-json")
+            raise caller.learns(not_authorized(claim.principal, "sagemaker:InvokeEndpoint", "rest-json"))
         if claim.payload_hash in STREAMING:
             raise AwsError("InvalidSignatureException", "The runtime takes no bodies signed in chunks.", status=403)
-        return Caller(claim.account, claim.region, claim)
+        return caller
 
     return authenticate
 

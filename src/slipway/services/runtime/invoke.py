@@ -5,11 +5,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal
@@ -20,17 +18,15 @@ from slipway.data import invoke
 from slipway.data.slots import EndpointSlots, Slots, VariantSlots
 from slipway.http.exchange import Exchange
 from slipway.services.runtime import answers, headers
-from slipway.services.runtime.callers import Authenticate, Caller, signature_refused
+from slipway.services.runtime.admitted import Admitted, Refusal, prove
+from slipway.services.runtime.callers import Authenticate, Caller, Unproven
 from slipway.services.runtime.stream import StreamInvocation
-from slipway.wire.claims import SignatureError
 from slipway.wire.errors import AwsError
 
 INVOKE, STREAM, ASYNC = "invocations", "invocations-response-stream", "async-invocations"
 
 _PATH = re.compile(rb"/endpoints/([^/?]+)/(invocations|invocations-response-stream|async-invocations)(?:\?.*)?", re.DOTALL)
 _CACHED, _CACHED_BYTES = 2048, 256
-_HASH_INLINE = 1024 * 1024
-"""Bytes: hashing more than this would hold up the event loop, and goes to a thread."""
 _NO_MODEL = frozenset((invoke.NO_CAPACITY, invoke.OVERLOADED))
 
 Route = tuple[str, str]
@@ -76,6 +72,8 @@ class Runtime:
         request_id = b"%b%012x" % (self._id_prefix, number & 0xFFFFFFFFFFFF)
         try:
             self._admit(exchange, route, request_id)
+        except Unproven as unproven:
+            exchange.claim(Refusal(exchange, unproven, request_id), self.limits.body_bytes)
         except AwsError as error:
             exchange.respond_block(*answers.error_answer(error, request_id))
         return True
@@ -92,14 +90,29 @@ class Runtime:
         return route
 
     def _admit(self, exchange: Exchange, route: Route, request_id: bytes) -> None:
-        """All that the head alone can decide. Raises AwsError."""
+        """All that the head alone can decide. Raises AwsError, or Unproven for what only a proven caller may learn."""
         name, operation = route
         caller = self._authenticate(exchange)
         limits = self.limits
         head, steering = headers.request_head(exchange.values, operation == STREAM, limits.custom_attributes)
+        length = exchange.length
+        if length is not None and length > limits.body_bytes:
+            raise answers.oversize(request_id)
         endpoint = self.slots.endpoints.get(f"{caller.account}/{caller.region}/{name}")
-        if endpoint is None:
-            raise not_found(caller, name)
+        target = None
+        if endpoint is None or steering or operation == ASYNC:
+            try:
+                endpoint, target = self._steer(caller, route, steering)
+            except AwsError as error:
+                raise caller.learns(error) from None
+        kind = StreamInvocation if operation == STREAM else Invocation
+        exchange.claimant = kind(self, exchange, caller, endpoint, target, head, request_id)
+        exchange.limit = limits.body_bytes
+
+    def _steer(self, caller: Caller, route: Route, steering: Mapping[bytes, bytes]) -> tuple[EndpointSlots, str | None]:
+        """The endpoint, and the variant that is named, if one is. Raises AwsError."""
+        name, operation = route
+        endpoint = self.find(caller, name)
         target = None
         if steering:
             headers.refuse_unsupported(steering, name)
@@ -113,12 +126,7 @@ class Runtime:
                 "AsyncInferenceConfig.",
                 status=400,
             )
-        length = exchange.length
-        if length is not None and length > limits.body_bytes:
-            raise answers.oversize(request_id)
-        kind = StreamInvocation if operation == STREAM else Invocation
-        exchange.claimant = kind(self, exchange, caller, endpoint, target, head, request_id)
-        exchange.limit = limits.body_bytes
+        return endpoint, target
 
     def find(self, caller: Caller, name: str) -> EndpointSlots:
         endpoint = self.slots.endpoints.get(endpoint_key(caller.account, caller.region, name))
@@ -158,27 +166,8 @@ def not_found(caller: Caller, name: str) -> AwsError:
     return AwsError("ValidationError", f"Endpoint {name} of account {caller.account} not found.", status=400)
 
 
-class Invocation(invoke.Call):
+class Invocation(Admitted, invoke.Call):
     """One InvokeEndpoint: claims the exchange, travels as a call, answers."""
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        exchange: Exchange,
-        caller: Caller,
-        endpoint: EndpointSlots,
-        target: str | None,
-        head: bytes,
-        request_id: bytes,
-    ) -> None:
-        self.head = head
-        self._runtime = runtime
-        self._exchange = exchange
-        self._caller = caller
-        self._endpoint = endpoint
-        self._target = target
-        self._request_id = request_id
-        self._began = perf_counter()
 
     # ---- the exchange's side
 
@@ -191,18 +180,14 @@ class Invocation(invoke.Call):
                 only.submit(self)
             else:
                 self._dispatch()
-        elif len(body) <= _HASH_INLINE:
-            self._check_body(hashlib.sha256(body).hexdigest())
         else:
-            hashing = asyncio.get_running_loop().run_in_executor(None, _sha256, body)
-            hashing.add_done_callback(lambda done: None if done.cancelled() or self.done else self._check_body(done.result()))
+            prove(claim, body, self._proven)
 
-    def _check_body(self, digest: str) -> None:
-        assert self._caller.claim is not None
-        try:
-            self._caller.claim.check_body(digest)
-        except SignatureError as error:
-            self._refuse(signature_refused(error))
+    def _proven(self, error: AwsError | None) -> None:
+        if self.done:
+            return
+        if error is not None:
+            self._refuse(error)
         else:
             self._dispatch()
 
@@ -268,7 +253,3 @@ class Invocation(invoke.Call):
 
     def _where(self, slots: VariantSlots) -> answers.Where:
         return self._runtime.where(self._caller, slots, self._endpoint.endpoint.name)
-
-
-def _sha256(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()

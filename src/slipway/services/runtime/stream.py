@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import hashlib
 from collections.abc import AsyncGenerator
 from time import perf_counter
-from typing import TYPE_CHECKING
 
 from slipway.data import invoke
 from slipway.data.invoke import NoPlace, Ticket, post
-from slipway.data.slots import EndpointSlots, VariantSlots
+from slipway.data.slots import VariantSlots
 from slipway.http.client import ClientResponse, ConnectFailed, NoAnswer
-from slipway.http.exchange import Exchange
 from slipway.http.messages import BodyTooLarge, ClientGone, Headers, Response
 from slipway.http.render import BadHeader
 from slipway.services.runtime import answers, headers
-from slipway.services.runtime.callers import Caller, signature_refused
-from slipway.wire.claims import SignatureError
+from slipway.services.runtime.admitted import Admitted, prove
 from slipway.wire.errors import AwsError
 from slipway.wire.eventstream import CONTENT_TYPE, exception_frame, payload_part
-
-if TYPE_CHECKING:
-    from slipway.services.runtime.invoke import Runtime
 
 TOO_SLOW = "Your model {container} did not complete sending the inference response in the allotted time."
 BROKE = "The connection to your model {container} broke before its response was complete."
@@ -31,45 +24,32 @@ _ERROR_BODY = 64 * 1024
 """Bytes read of a container's refusal."""
 
 
-class StreamInvocation:
-    """Claims the exchange; from the complete body on a coroutine does the rest."""
+class StreamInvocation(Admitted):
+    """Claims the exchange; from the proven body on a coroutine does the rest."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        exchange: Exchange,
-        caller: Caller,
-        endpoint: EndpointSlots,
-        target: str | None,
-        head: bytes,
-        request_id: bytes,
-    ) -> None:
-        self._runtime = runtime
-        self._exchange = exchange
-        self._caller = caller
-        self._endpoint = endpoint
-        self._target = target
-        self._head = head
-        self._request_id = request_id
-        self._began = perf_counter()
+    _gone = False
 
     def whole(self, body: bytes) -> None:
-        self._exchange.run(functools.partial(self._answer, body))
+        prove(self._caller.claim, body, functools.partial(self._proven, body))
+
+    def _proven(self, body: bytes, error: AwsError | None) -> None:
+        if self._gone:
+            return
+        if error is not None:
+            self._exchange.respond_block(*answers.error_answer(error, self._request_id))
+        else:
+            self._exchange.run(functools.partial(self._answer, body))
 
     def refused(self, why: str) -> None:
         self._exchange.respond_block(*answers.error_answer(answers.body_refused(why, self._request_id), self._request_id))
 
     def gone(self) -> None:
-        """The connection cancels the coroutine."""
+        """The connection cancels the coroutine, if it has begun."""
+        self._gone = True
 
     async def _answer(self, body: bytes) -> Response:
         try:
-            claim = self._caller.claim
-            if claim is not None and claim.needs_body_hash:
-                claim.check_body(await asyncio.to_thread(_sha256, body) if len(body) > 1 << 20 else _sha256(body))
             ticket, slots = await self._place(body)
-        except SignatureError as error:
-            return _response(answers.error_answer(signature_refused(error), self._request_id))
         except AwsError as error:
             return _response(answers.error_answer(error, self._request_id))
         try:
@@ -83,7 +63,7 @@ class StreamInvocation:
         name = self._endpoint.endpoint.name
         while True:
             slots = self._runtime.choose(self._endpoint, self._target)
-            ticket = Ticket(self._head, body)
+            ticket = Ticket(self.head, body)
             slots.submit(ticket)
             try:
                 await ticket.lane
@@ -195,7 +175,3 @@ def _response(answer: answers.Answer) -> Response:
     lines = answer.block.decode("latin-1").split("\r\n")[:-1]
     pairs = [line.partition(": ")[::2] for line in lines]
     return Response(answer.status, [(name.encode("latin-1"), value.encode("latin-1")) for name, value in pairs], answer.body)
-
-
-def _sha256(body: bytes) -> str:
-    return hashlib.sha256(body).hexdigest()
