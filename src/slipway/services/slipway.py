@@ -1,4 +1,4 @@
-"""slipway's own routes, under `/_slipway/`: whether it lives, how it is, and credentials for models that run here."""
+"""slipway's own routes, under `/_slipway/` (and what a browser is told at `/`): whether it lives, how it is, and credentials for models that run here."""
 
 from __future__ import annotations
 
@@ -21,6 +21,17 @@ from slipway.store import keys, resources
 from slipway.store.db import Connection
 
 PREFIX = b"/_slipway/"
+GREETING = """\
+This is slipway: Amazon SageMaker inference on your own machines.
+It speaks AWS's API to AWS's clients, and has no pages for a browser. In a shell:
+
+    eval "$(slipway env)"
+    aws sagemaker list-endpoints
+    slipway status
+    slipway logs ENDPOINT
+"""
+_LOGS_LINK = b"/cloudwatch/home?region="
+"""What a ModelError's text refers to; AWS has a page of its console there."""
 SCOPE = "slipway"
 """Service in the credential scope of signed requests to these routes."""
 SESSION_SECONDS = 3600
@@ -52,6 +63,20 @@ def json_response(status: int, value: object) -> Response:
 async def health(world: World, request: Request, caller: Caller | None, match: re.Match[bytes]) -> Response:
     """That control answers, and nothing else."""
     return json_response(200, {"status": "ok"})
+
+
+async def greeting(world: World, request: Request, caller: Caller | None, match: re.Match[bytes]) -> Response:
+    """For a person who typed the address that `slipway up` printed into a browser. Tells nothing about this slipway."""
+    headers = [(b"content-type", b"text/plain; charset=utf-8"), (b"cache-control", b"no-store")]
+    return Response(200, headers, GREETING.encode())
+
+
+def is_browser(request: Request) -> bool:
+    """A page is asked for: AWS's clients sign, and none of them wants HTML."""
+    if request.method != "GET" or request.header(b"authorization") is not None:
+        return False
+    ours = request.target == b"/" or request.target.startswith(_LOGS_LINK)
+    return ours and b"text/html" in (request.header(b"accept") or b"")
 
 
 async def status(world: World, request: Request, caller: Caller | None, match: re.Match[bytes]) -> Response:
@@ -112,6 +137,7 @@ async def credentials(world: World, request: Request, caller: Caller | None, mat
 
 
 ROUTES = (
+    OwnRoute("GET", re.compile(rb"/|/cloudwatch/home"), Auth.OPEN, greeting),
     OwnRoute("GET", re.compile(rb"/_slipway/health"), Auth.OPEN, health),
     OwnRoute("GET", re.compile(rb"/_slipway/status"), Auth.SIGNATURE, status),
     OwnRoute("GET", re.compile(rb"/_slipway/credentials/(?P<id>[A-Za-z0-9.-]{1,64})"), Auth.TOKEN, credentials),

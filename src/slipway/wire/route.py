@@ -105,7 +105,8 @@ class Router:
             if route is not None:
                 return route
             if scope is not None:
-                raise self._unserved_scope(base, method, path, scope)
+                form = found.get(b"content-type", b"").startswith(b"application/x-www-form-urlencoded")
+                raise self._unserved_scope(replace(base, protocol="query" if form else "rest-json"), method, path, scope)
         return self._object_store(base, method, path, query, found)
 
     def query_operation(self, route: Route, body: bytes) -> Route:
@@ -199,7 +200,7 @@ class Router:
     def _unserved_scope(self, base: Route, method: str, path: bytes, scope: str) -> Unroutable:
         text = f"{method} {path[:200].decode('latin-1')} is no operation of {scope[:100]!r} that is served here"
         served = "" if scope in self._scopes else f"; served are {', '.join(sorted(self._scopes))}"
-        return _unknown_operation(replace(base, protocol="rest-json"), f"{text}{served}.", 404)
+        return _unknown_operation(base, f"{text}{served}.", 404)
 
     def _object_store(self, base: Route, method: str, path: bytes, query: bytes, headers: dict[bytes, bytes]) -> Route:
         base = replace(base, service="s3", protocol="rest-xml")

@@ -110,6 +110,7 @@ def test_runtime_that_nobody_answers(method: str, target: bytes, status: int) ->
 
 def test_a_scope_of_aws_that_is_not_served_is_named() -> None:
     error = refused("GET", b"/2015-03-31/functions/", scope="lambda")
+    assert error.route.protocol == "rest-json"
     assert (error.code, error.status) == ("UnknownOperationException", 404)
     assert "'lambda'" in error.message
     assert "sagemaker" in error.message
