@@ -1,9 +1,13 @@
-"""Starting: `slipway up` to its first answer, an endpoint to InService, the first answer of a plain start; idle memory."""
+"""Starting: `slipway up` to its first answer, control again after a kill, an endpoint to InService, the first answer of a plain
+start; idle memory.
+"""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
+import signal
 import statistics
 import tempfile
 import time
@@ -15,6 +19,7 @@ from bench.serving import ROW, SCIKIT_LEARN, Deployment, archive, image_python, 
 from slipway.cli import launch
 
 JSON = {"Content-Type": "application/json"}
+WHO_AM_I = b"Action=GetCallerIdentity&Version=2011-06-15"
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -27,22 +32,26 @@ def run(arguments: argparse.Namespace) -> None:
         stack.callback(launch.stop, launched)
         deployment = Deployment(launched)
         _memory(deployment)
+        _restart(arguments.rounds, deployment)
         _plain_start(arguments.rounds, deployment, python, model)
 
 
 def _start_up(rounds: int, folder: Path) -> None:
+    """Process start, imports and store included; with bytecode in place, as an installed slipway has it."""
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    launch.stop(launch.start(folder / "bytecode", ["--auth", "none"]))
     fresh: list[float] = []
     again: list[float] = []
     for number in range(rounds):
         for times in (fresh, again):
             begun = time.perf_counter()
             launched = launch.start(folder / f"up-{number}", ["--auth", "none"])
-            with contextlib.suppress(OSError):
-                post(f"{launched.endpoint_url}/", b"Action=GetCallerIdentity&Version=2011-06-15", {})
+            post(f"{launched.endpoint_url}/", WHO_AM_I, {})
             times.append(time.perf_counter() - begun)
             launch.stop(launched)
-    report.verdict("`slipway up` to first answer, new folder", statistics.median(fresh), 1.5, 0.7, unit="s", at_most=True)
-    report.verdict("`slipway up` to first answer, again", statistics.median(again), 1.5, 0.7, unit="s", at_most=True)
+    for what, times in (("new folder", fresh), ("again", again)):
+        report.verdict(f"`slipway up` to first answer, {what}", statistics.median(times), 1.5, 0.7, unit="s", at_most=True)
+        print(f"    {min(times):.2f} to {max(times):.2f} s")
 
 
 def _memory(deployment: Deployment) -> None:
@@ -54,6 +63,34 @@ def _memory(deployment: Deployment) -> None:
     report.verdict("idle memory (PSS), all of slipway", pss_mb(pids), 220, 170, unit="MB", at_most=True)
     gateway = [p for p in pids if b"gateway" in Path(f"/proc/{p}/cmdline").read_bytes()]
     report.verdict("idle memory (PSS), gateway", pss_mb(gateway), 45, 45, unit="MB", at_most=True)
+
+
+def _restart(rounds: int, deployment: Deployment) -> None:
+    """SIGKILL to control, until a call is answered again."""
+    times: list[float] = []
+    for _ in range(rounds):
+        deployment.sagemaker.list_endpoints()
+        control = _role(deployment, b"slipway.roles.control")
+        begun = time.perf_counter()
+        os.kill(control, signal.SIGKILL)
+        while _role(deployment, b"slipway.roles.control") in (control, 0):
+            time.sleep(0.002)
+        while True:
+            with contextlib.suppress(OSError):
+                post(f"{deployment.launched.endpoint_url}/", WHO_AM_I, {})
+                break
+            time.sleep(0.01)
+        times.append(time.perf_counter() - begun)
+    report.verdict("control killed, to its next answer", statistics.median(times), 1.5, 0.7, unit="s", at_most=True)
+
+
+def _role(deployment: Deployment, module: bytes) -> int:
+    """Its process, 0 if there is none."""
+    for pid in descendants(deployment.launched.process.pid):
+        with contextlib.suppress(OSError):
+            if module in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+    return 0
 
 
 def _plain_start(rounds: int, deployment: Deployment, python: str, model: Path) -> None:
