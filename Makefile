@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check fix bench e2e coverage
+.PHONY: help setup demo test heavy check fix bench e2e coverage
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -22,8 +22,11 @@ setup: $(STAMP) ## .venv with the slipway command in it
 demo: $(STAMP) ## deploy a really trained model in a temporary folder and call it
 	@$(BIN)/python examples/demo.py
 
-test: $(STAMP) ## all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+test: $(STAMP) ## all tests, the long ones in their short form
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not heavy"
+
+heavy: $(STAMP) ## the long tests
+	@$(BIN)/python -m pytest -m heavy
 
 e2e: $(STAMP) ## only the tests that drive real processes
 	@$(BIN)/python -m pytest tests/e2e tests/faults
