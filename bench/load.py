@@ -103,7 +103,13 @@ class Server:
     """A contender's process tree, its output in a file."""
 
     def __init__(
-        self, name: str, command: Sequence[str], *, cwd: Path | None = None, env: Mapping[str, str] | None = None
+        self,
+        name: str,
+        command: Sequence[str],
+        *,
+        cwd: Path | None = None,
+        env: Mapping[str, str] | None = None,
+        pass_fds: Sequence[int] = (),
     ) -> None:
         self.name = name
         self.log = Path(tempfile.gettempdir()) / f"slipway-bench-{name.replace('/', '_').replace(' ', '_')}.log"
@@ -117,6 +123,7 @@ class Server:
                 stderr=out,
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
+                pass_fds=pass_fds,
             )
 
     def pids(self) -> list[int]:
