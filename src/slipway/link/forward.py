@@ -16,7 +16,7 @@ _HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
 _HOP_BACK = _HOP | {b"transfer-encoding", b"content-length", b"date"}
 _SMALL = 64 * 1024
 """Bodies up to this, of known length, travel in one piece and can be sent again."""
-_PAUSES = (0.01, 0.02, 0.05, 0.1)
+_PAUSES = (0.01, 0.02, 0.03, 0.05)
 
 
 class Forwarder:
