@@ -24,6 +24,11 @@ def sagemaker_arn(region: str, account: str, kind: str, name: str) -> str:
     return arn("sagemaker", region, account, f"{kind}/{name.lower()}")
 
 
+def replica_principal(region: str, account: str, id: str) -> str:
+    """Who a model is that calls with the credentials of its replica: a session of a role of no user's making."""
+    return f"arn:{partition(region)}:sts::{account}:assumed-role/slipway-replica/{id}"
+
+
 class S3Location(NamedTuple):
     bucket: str
     key: str

@@ -70,7 +70,7 @@ class ServerThread:
             now=self.now,
             wake=lambda kind, arn: self.wakes.append((kind, arn)),
             changed=self._changed,
-            keys_changed=self.keys.forget,
+            keys_changed=self._keys_changed,
         )
         self.router = Router(ServiceModels(SERVICES))
         self.dispatcher = Dispatcher(self.world, self.router, MODULES, self.keys)
@@ -82,6 +82,9 @@ class ServerThread:
 
     def _handler(self) -> Handler:
         return self.dispatcher
+
+    async def _keys_changed(self) -> None:
+        self.keys.forget()
 
     async def _changed(self, kind: str, arn: str, seconds: float) -> None:
         """Nothing reconciles here: a Describe answers with what is."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from slipway.control.changes import Changes
 from slipway.control.endpoints import KIND, Endpoints, Surroundings
+from slipway.control.instances import Instances
 from slipway.control.routes import Routes
 from slipway.control.specs import Making
 from slipway.core.limits import GIB, InstanceType
@@ -80,7 +81,7 @@ class Hands:
         self.endpoints = Endpoints(
             Surroundings(
                 db=world.db,
-                keeper=self.keeper,
+                instances=Instances(self.keeper, lambda kind, key: None, world.now),
                 head=world.objects.head,
                 making=making,
                 wake=lambda kind, key: None,
@@ -88,6 +89,7 @@ class Hands:
                 now=world.now,
                 new_id=self._id,
                 new_token=lambda: "token",
+                keys_gone=lambda: None,
             ),
             self.routes,
         )

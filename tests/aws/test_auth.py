@@ -356,6 +356,10 @@ def test_a_replica_gets_expiring_credentials_for_data_only(cloud: Cloud) -> None
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", given["Expiration"])
     assert cloud.client("s3", key=key).list_buckets()["Buckets"] == []
     assert refused(cloud.client("sagemaker", key=key).list_models) == ("AccessDeniedException", 400)
+    again = json.loads(fetch(cloud.url, "GET", target, {"Authorization": "the-token"})[1])
+    assert again == given, "who asks in a loop does not fill the store with keys"
+    with cloud.time_passed(2000.0):
+        assert json.loads(fetch(cloud.url, "GET", target, {"Authorization": "the-token"})[1])["AccessKeyId"] != key.id
     cloud.run(cloud.world.db.write(lambda c: resources.remove_replicas(c, [replica])))
     assert fetch(cloud.url, "GET", target, {"Authorization": "the-token"})[0] == 403
 

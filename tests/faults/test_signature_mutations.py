@@ -116,7 +116,7 @@ class Door:
             now=time.time,
             wake=lambda *_: None,
             changed=empty,
-            keys_changed=lambda: None,
+            keys_changed=empty,
         )
         modules = dict.fromkeys(SERVICES, self.counting)
         self.dispatcher = Dispatcher(self.world, Router(ServiceModels(SERVICES)), modules, cast("Keys", KnownKeys()))

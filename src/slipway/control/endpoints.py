@@ -1,6 +1,7 @@
 """Makes endpoints be what the store wants: observe, plan (`core.endpoints`), apply.
 
-What is in memory here can be lost at any moment: rows say which replicas were decided on, the keeper says which run. A
+What is in memory here can be lost at any moment: rows say which replicas were decided on, the keeper says which run
+(`control.instances`). A
 replica's row is committed before the keeper is asked, and goes after the keeper was told to stop, so that whatever was half
 started is found again. Startup is the same code as recovery.
 """
@@ -8,7 +9,7 @@ started is found again. Startup is the same code as recovery.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
@@ -16,6 +17,7 @@ import msgspec
 
 from slipway.control import specs
 from slipway.control.changes import Changes
+from slipway.control.instances import STRAY, Instances
 from slipway.control.routes import Routes
 from slipway.core import routing
 from slipway.core.deployments import Asked, DeployedImage, Deployment, Reached, Wanted, fleet, target
@@ -40,27 +42,16 @@ from slipway.core.endpoints import (
 )
 from slipway.core.reasons import failure_reason
 from slipway.core.replicas import ReplicaSpec, ReplicaState
-from slipway.store import resources
+from slipway.names import replica_principal
+from slipway.store import keys, resources
 from slipway.store.db import Connection, Db
 from slipway.store.resources import ReplicaRow, Resource
 
 logger = logging.getLogger(__name__)
 
 KIND = "endpoint"
-STRAY = "stray"
-"""Kind of a replica that runs and that no row knows: it is stopped."""
-FOREIGN_GRACE = 30.0
-"""Seconds between SIGTERM and SIGKILL for a container that is not our host (containers.md 1.7)."""
 OVERDUE_SECONDS = 900.0
 """Beyond the limits that the keeper keeps itself: an environment may have to be built."""
-
-
-class Keeper(Protocol):
-    """`link.keeper.KeeperClient`, or a fake."""
-
-    async def start(self, spec: ReplicaSpec) -> None: ...
-    async def stop(self, id: str, grace: float) -> None: ...
-    async def list(self) -> list[ReplicaState]: ...
 
 
 class Head(Protocol):
@@ -74,7 +65,7 @@ class Surroundings:
     """What the controller works with."""
 
     db: Db
-    keeper: Keeper
+    instances: Instances
     head: Head
     making: specs.Making
     wake: Callable[[str, str], None]
@@ -84,7 +75,8 @@ class Surroundings:
     """An instance id, `i-` and 17 hex digits, unique for ever."""
     new_token: Callable[[], str]
     """The secret with which a container asks for its credentials."""
-    own_grace: float = 2.0
+    keys_gone: Callable[[], None]
+    """Credentials of replicas were revoked."""
 
 
 @dataclass(slots=True)
@@ -125,67 +117,36 @@ class Endpoints:
     def __init__(self, world: Surroundings, routes: Routes) -> None:
         self._world = world
         self._routes = routes
-        self._states: dict[str, ReplicaState] = {}
-        self._ready_since: dict[str, float] = {}
-        self._owners: dict[str, str] = {}
-        """Of every replica that has a row."""
+        self._instances = world.instances
         self._memory: dict[str, _Memory] = {}
-        self._fresh: set[str] = set()
-        """Ids that reported while a list was under way: what they said is newer than the list."""
         self._unseen: set[str] | None = None
         """Endpoints not looked at since the start; the first route table waits for them."""
 
     async def adopt(self) -> None:
         """Take over what runs: on start, and whenever the keeper has been connected to again."""
-        self._fresh.clear()
-        listed = {state.id: state for state in await self._world.keeper.list()}
+        listed = await self._instances.listed()
         rows, endpoints = await self._world.db.read(lambda c: (resources.every_replica(c), resources.every(c, KIND)))
-        self._owners = {row.id: row.owner for row in rows}
-        for id in [id for id in self._states if id not in listed and id not in self._fresh]:
-            del self._states[id]
-        for id, state in listed.items():
-            if id not in self._fresh:
-                self._note(state)
         if self._unseen is None:
             self._unseen = {row.arn for row in endpoints}
             for row in rows:
-                if row.id in self._states:
+                self._instances.own((row.id,), row.owner)
+                if row.id in listed:
                     self._routes.adopt(row.owner, (row.id,))
-        for arn in {*(row.arn for row in endpoints), *self._owners.values()}:
+        self._instances.take(listed)
+        for arn in {*(row.arn for row in endpoints), *self._instances.owners()}:
             self._world.wake(KIND, arn)
         self._open_if_complete()
 
     def state_changed(self, state: ReplicaState) -> None:
         """The keeper's word on a replica."""
-        self._fresh.add(state.id)
-        self._note(state)
-        if owner := self._owners.get(state.id):
+        if owner := self._instances.reported(state):
             self._world.wake(KIND, owner)
-
-    def _note(self, state: ReplicaState) -> None:
-        before = self._states.get(state.id)
-        self._states[state.id] = state
-        if state.phase == "ready":
-            self._ready_since.setdefault(state.id, self._world.now())
-        if before is None or before.phase != state.phase:
-            logger.info("replica", extra={"id": state.id, "phase": state.phase, "owner": state.owner})
-        if state.id not in self._owners:
-            self._world.wake(STRAY, state.id)
 
     async def all(self) -> list[tuple[str, str]]:
         """For the reconciler's resync."""
         rows, endpoints = await self._world.db.read(lambda c: (resources.every_replica(c), resources.every(c, KIND)))
         arns = {row.arn for row in endpoints} | {row.owner for row in rows}
-        return [(KIND, arn) for arn in arns] + [(STRAY, id) for id in self._states if id not in self._owners]
-
-    async def stop_stray(self, id: str) -> None:
-        """A replica that no row knows (any more): stop it, or have the keeper forget it."""
-        if id in self._owners or id not in self._states or self._states[id].phase == "stopping":
-            return
-        ended = self._states[id].phase == "exited"
-        await self._world.keeper.stop(id, self._grace(id))
-        if ended:
-            self._drop(id)
+        return [(KIND, arn) for arn in arns] + [(STRAY, id) for id in self._instances.strays()]
 
     async def reconcile(self, arn: str) -> float | None:
         """One look and one step; the seconds until the next."""
@@ -228,6 +189,8 @@ class Endpoints:
         desired = Desired(status, fleet(deployment, goals), serving, wanted.deleting_since)
         for replica in rows:
             memory.first_seen.setdefault(replica.id, self._world.now())
+        # Also those whose commit this control was never told of, since the connection to the store broke.
+        self._instances.own((replica.id for replica in rows), row.arn)
         observed = Observed(
             tuple(self._seen(memory, replica) for replica in rows),
             _route_of(self._routes.entry(row.arn)),
@@ -238,7 +201,7 @@ class Endpoints:
         return _Look(row, deployment, goals, asked, reached, desired, observed, {r.id: r for r in rows})
 
     def _seen(self, memory: _Memory, row: ReplicaRow) -> Seen:
-        state = self._states.get(row.id)
+        state = self._instances.state(row.id)
         spec = row.spec
         limit = float(spec["start_timeout"]) + float(spec["fetch_timeout"]) + OVERDUE_SECONDS
         return Seen(
@@ -247,7 +210,7 @@ class Endpoints:
             variant=row.variant,
             phase=state.phase if state else "planned",
             asked_to_stop=row.id in memory.asked_to_stop,
-            ready_since=self._ready_since.get(row.id),
+            ready_since=self._instances.ready_since(row.id),
             deadline=memory.first_seen[row.id] + limit,
             missed_pings=state.missed_pings if state else 0,
             failure=state.failure if state else None,
@@ -289,7 +252,7 @@ class Endpoints:
         found = {}
         for variant in look.deployment.variants:
             ids = [s.id for s in look.observed.replicas if s.fleet == look.deployment.number and s.variant == variant.name]
-            resolved = next((self._states[id].image for id in ids if id in self._states and self._states[id].image), "")
+            resolved = next((state.image for id in ids if (state := self._instances.state(id)) and state.image), "")
             known = look.reached.images.get(variant.name)
             if known is not None and known.specified == variant.image and known.resolved == resolved:
                 found[variant.name] = known
@@ -305,10 +268,10 @@ class Endpoints:
         memory = self._memory[look.row.arn]
         for action in made.actions:
             if isinstance(action, Stop):
-                await self._world.keeper.stop(action.id, self._grace(action.id))
+                await self._instances.stop(action.id)
                 memory.asked_to_stop.add(action.id)
         if gone := [action.id for action in made.actions if isinstance(action, Forget)]:
-            await self._forget(look.row.arn, gone)
+            await self._forget(look, gone)
         if any(isinstance(action, Remove) for action in made.actions):
             await self._remove(look)
         elif starts := [action for action in made.actions if isinstance(action, Start)]:
@@ -318,7 +281,7 @@ class Endpoints:
         """The table's entry; addresses are those of now."""
         variants = []
         for routed in route:
-            states = [self._states[id] for id in routed.replicas if id in self._states]
+            states = [state for id in routed.replicas if (state := self._instances.state(id))]
             replicas = tuple(
                 routing.Replica(s.id, look.rows[s.id].spec["instance"], s.protocol, tuple(s.workers))
                 for s in states
@@ -345,13 +308,12 @@ class Endpoints:
             if not alive:
                 self._world.wake(KIND, look.row.arn)
                 return
-            self._owners.update((row.id, row.owner) for row in rows)
+            self._instances.own((row.id for row in rows), look.row.arn)
         for spec, failed in made:
             if failed is None:
-                await self._world.keeper.start(spec)
-                self._states.setdefault(spec.id, ReplicaState(spec.id, spec.owner, "preparing"))
+                await self._instances.start(spec)
             else:
-                self._note(failed)
+                self._instances.note(failed)
                 self._world.wake(KIND, look.row.arn)
 
     async def _spec(self, look: _Look, start: Start, id: str) -> tuple[ReplicaSpec, ReplicaState | None]:
@@ -373,57 +335,47 @@ class Endpoints:
             failed = ReplicaState(id, look.row.arn, "exited", failure=missing.failure)
         return specs.replica_spec(world.making, look.place, variant, id, token, tuple(artifacts)), failed
 
-    async def _forget(self, arn: str, ids: Iterable[str]) -> None:
+    async def _forget(self, look: _Look, gone: Sequence[str]) -> None:
         """Drop replicas whose processes are gone, at the keeper and here."""
-        gone = list(ids)
+        await self._instances.let_go(gone)
+        await self._remove_replicas([look.rows[id] for id in gone])
+        self._instances.forget(gone)
+        memory = self._memory[look.row.arn]
         for id in gone:
-            if id in self._states:
-                await self._world.keeper.stop(id, 0.0)
-        await self._world.db.write(lambda c: resources.remove_replicas(c, gone))
-        for id in gone:
-            self._owners.pop(id, None)
-            self._drop(id)
-            if memory := self._memory.get(arn):
-                memory.asked_to_stop.discard(id)
-                memory.first_seen.pop(id, None)
+            memory.asked_to_stop.discard(id)
+            memory.first_seen.pop(id, None)
 
     async def _remove(self, look: _Look) -> None:
         """The endpoint goes, with the rows of replicas that may still be stopping: those are strays from now on."""
-        arn, ids = look.row.arn, list(look.rows)
-
-        def write(connection: Connection) -> None:
-            if resources.remove(connection, arn, (DELETING,)):
-                resources.remove_replicas(connection, ids)
-
-        await self._world.db.write(write)
+        arn = look.row.arn
+        await self._remove_replicas(list(look.rows.values()), lambda c: resources.remove(c, arn, (DELETING,)))
         logger.info("endpoint-removed", extra={"endpoint": arn})
         await self._forget_endpoint(arn, ())
-        self._disown(ids)
+        self._instances.disown(look.rows)
 
     async def _forget_endpoint(self, arn: str, rows: Sequence[ReplicaRow]) -> None:
         """An endpoint that is not in the store: nothing of it may stay."""
         self._memory.pop(arn, None)
         self._routes.forget(arn)
         self._world.changes.happened(KIND, arn)
-        if ids := [row.id for row in rows]:
-            await self._world.db.write(lambda c: resources.remove_replicas(c, ids))
-            self._disown(ids)
+        if rows:
+            await self._remove_replicas(rows)
+            self._instances.disown(row.id for row in rows)
 
-    def _disown(self, ids: Iterable[str]) -> None:
-        for id in ids:
-            self._owners.pop(id, None)
-            if id in self._states:
-                self._world.wake(STRAY, id)
+    async def _remove_replicas(
+        self, rows: Sequence[ReplicaRow], only_if: Callable[[Connection], bool] = lambda _: True
+    ) -> None:
+        """Their rows, and the credentials that their models were given, in one transaction."""
 
-    def _drop(self, id: str) -> None:
-        self._states.pop(id, None)
-        self._ready_since.pop(id, None)
+        def write(connection: Connection) -> int:
+            if not only_if(connection):
+                return 0
+            resources.remove_replicas(connection, [row.id for row in rows])
+            principals = [replica_principal(row.spec["region"], row.spec["account"], row.id) for row in rows]
+            return keys.remove_of(connection, principals)
 
-    def _grace(self, id: str) -> float:
-        """Our own host, and whatever is not up yet, is stopped fast; a foreign container has 30 s."""
-        state = self._states.get(id)
-        foreign = state is not None and state.protocol == "http" and state.phase in ("ready", "unready")
-        return FOREIGN_GRACE if foreign else self._world.own_grace
+        if await self._world.db.write(write):
+            self._world.keys_gone()
 
 
 def _add_replicas(connection: Connection, row: Resource, rows: Sequence[ReplicaRow]) -> bool:

@@ -91,11 +91,13 @@ class Routes:
         self._since[arn] = self._version + 1
         self._schedule()
 
-    def set_keys(self, keys: Iterable[Key]) -> None:
+    def set_keys(self, keys: Iterable[Key]) -> int:
+        """The version of the table that has them: the present one's if nothing changes."""
         found = {key.id: key for key in keys}
         if found != self._keys:
             self._keys = found
             self._schedule()
+        return self._version if self._open and not self._scheduled else self._version + 1
 
     def entry(self, arn: str) -> Endpoint | None:
         return self._entries.get(arn)

@@ -27,7 +27,8 @@ from slipway.backing.objects import Objects
 from slipway.backing.objects_embedded import EmbeddedObjects
 from slipway.backing.objects_external import ExternalObjects
 from slipway.control.changes import Changes
-from slipway.control.endpoints import KIND, STRAY, Endpoints, Keeper, Surroundings
+from slipway.control.endpoints import KIND, Endpoints, Surroundings
+from slipway.control.instances import STRAY, Instances, Keeper
 from slipway.control.reconciler import Reconciler
 from slipway.control.routes import Feed, Routes
 from slipway.control.specs import Making
@@ -62,6 +63,8 @@ KEYS = "keys"
 HOUSEKEEPING = "housekeeping"
 KEYS_SECONDS = 60.0
 """How often keys are read again, should nobody have told of a change."""
+KEYS_REACH_SECONDS = 2.0
+"""How long the answer with fresh credentials waits for gateways to know them; one that hangs must not hold it up for ever."""
 HOUSEKEEPING_SECONDS = 3600.0
 HOUSEKEEPING_DELAY = 60.0
 EXPIRED_SECONDS = 86_400.0
@@ -135,6 +138,7 @@ class Control:
         self.lease_lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._token = token
         self._live: list[Key] = [key]
+        self._reading_keys = asyncio.Lock()
         self._reconciling = False
         self._tasks: list[asyncio.Task[None]] = []
         self._link: channel.Server | None = None
@@ -154,10 +158,11 @@ class Control:
             version=int(time.time() * 1000),
             drain_seconds=max(settings.limits.invoke_seconds, settings.limits.stream_seconds) + 10,
         )
+        self.instances = Instances(keeper, self.reconciler.wake, time.time, settings.stop_grace_seconds)
         self.endpoints = Endpoints(
             Surroundings(
                 db=db,
-                keeper=keeper,
+                instances=self.instances,
                 head=self.objects.head,
                 making=Making(
                     endpoint_url=settings.local_url,
@@ -171,7 +176,7 @@ class Control:
                 now=time.time,
                 new_id=lambda: f"i-{secrets.token_hex(9)[:17]}",
                 new_token=lambda: secrets.token_urlsafe(32),
-                own_grace=settings.stop_grace_seconds,
+                keys_gone=self._keys_gone,
             ),
             self.routes,
         )
@@ -210,6 +215,7 @@ class Control:
             self.objects.start()
         if isinstance(self._feed, RouteFeed):
             self._link = await channel.serve(self.settings.link_socket, self._feed.attach)
+        await self._publish_keys()  # before there can be a table: gateways refuse whose key it has not
         self.reconciler.wake(KEYS, "")
         asyncio.get_running_loop().call_later(HOUSEKEEPING_DELAY, self.reconciler.wake, HOUSEKEEPING, "")
         self._tasks.append(asyncio.create_task(self._renew()))
@@ -236,7 +242,7 @@ class Control:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.objects.close()
-        with contextlib.suppress(StoreError):
+        with contextlib.suppress(StoreError, LeaseLost):
             await self.db.write(lambda c: leases.release(c, LEASE, self._token))
         await self.db.close()
 
@@ -254,11 +260,10 @@ class Control:
         if kind == KIND:
             return await self.endpoints.reconcile(key)
         if kind == STRAY:
-            await self.endpoints.stop_stray(key)
+            await self.instances.stop_stray(key)
             return None
         if kind == KEYS:
-            self._live = await self.db.read(lambda c: keys.live(c, time.time()))
-            self.routes.set_keys(self._live)
+            await self._publish_keys()
             return KEYS_SECONDS
         await self.db.write(lambda c: keys.purge(c, time.time() - EXPIRED_SECONDS))
         await asyncio.to_thread(self.logs.expire)
@@ -268,7 +273,23 @@ class Control:
         """For the resync. Keys and housekeeping keep their own time once they have begun."""
         return await self.endpoints.all()
 
-    def _keys_changed(self) -> None:
+    async def _publish_keys(self) -> int:
+        """Read the keys and enter them in the route table, whose version it returns."""
+        async with self._reading_keys:  # of two that read at once, the older reading must not be the last word
+            self._live = await self.db.read(lambda c: keys.live(c, time.time()))
+            return self.routes.set_keys(self._live)
+
+    async def _keys_changed(self) -> None:
+        """Fresh credentials are good at once: whoever gets them may use them before the answer is cold."""
+        self.keys.forget()
+        try:
+            async with asyncio.timeout(KEYS_REACH_SECONDS):
+                await self._feed.acknowledged(await self._publish_keys())
+        except (TimeoutError, StoreError) as error:
+            logger.warning("keys-not-acknowledged", extra={"error": repr(error)})
+            self.reconciler.wake(KEYS, "")
+
+    def _keys_gone(self) -> None:
         self.keys.forget()
         self.reconciler.wake(KEYS, "")
 
@@ -290,6 +311,8 @@ class Control:
                 return
             except StoreError as error:
                 logger.warning("lease-not-renewed", extra={"error": str(error)})
+            except Exception:
+                logger.exception("lease-not-renewed")
 
 
 def _objects(settings: Settings, db: Db) -> Objects:

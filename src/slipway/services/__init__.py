@@ -32,8 +32,8 @@ class World:
     """Ask for a reconcile: kind (`endpoint`) and ARN."""
     changed: Callable[[str, str, float], Awaitable[None]]
     """Wait until the resource (kind, ARN) changes, at most so many seconds."""
-    keys_changed: Callable[[], None]
-    """Access keys changed: publish them to the gateways."""
+    keys_changed: Callable[[], Awaitable[None]]
+    """Access keys changed: publish them, and wait (a while) until the gateways know them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,21 @@
-"""slipway's own routes, under `/_slipway/` (and what a browser is told at `/`): whether it lives, how it is, and credentials for models that run here."""
+"""slipway's own routes, under `/_slipway/`: whether it lives, how it is, credentials for models; and what a browser is told."""
 
 from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
+from typing import Any
 
 import msgspec
 
 from slipway import __version__
 from slipway.core.routing import Key
 from slipway.http.messages import Request, Response
-from slipway.names import partition
+from slipway.names import replica_principal
 from slipway.services import World
 from slipway.services.authenticate import Caller
 from slipway.store import keys, resources
@@ -35,6 +36,8 @@ _LOGS_LINK = b"/cloudwatch/home?region="
 SCOPE = "slipway"
 """Service in the credential scope of signed requests to these routes."""
 SESSION_SECONDS = 3600
+KEPT_SECONDS = SESSION_SECONDS / 2
+"""Credentials that are good for longer than this are given again; SDKs ask 15 minutes before the end."""
 DATA_SERVICES = ("s3", "sagemaker-runtime", "logs")
 """What a model may call with the credentials it gets; never the control plane."""
 
@@ -102,28 +105,36 @@ async def status(world: World, request: Request, caller: Caller | None, match: r
 async def credentials(world: World, request: Request, caller: Caller | None, match: re.Match[bytes]) -> Response:
     """Expiring credentials of a replica (SDKs ask at AWS_CONTAINER_CREDENTIALS_FULL_URI, and again before they expire).
 
-    The replica's row holds the token that its environment was given; with the row go the credentials to come.
+    The replica's row holds the token that its environment was given; with the row go the credentials. Who asks often is
+    given the same ones: a model must not be able to fill the store and the gateways with keys.
     """
-    sent = request.header(b"authorization") or b""
+    id, sent = match["id"].decode(), request.header(b"authorization") or b""
     now = world.now()
 
-    def write(connection: Connection) -> Key | None:
-        row = resources.replica(connection, match["id"].decode())
+    def look(connection: Connection) -> tuple[Mapping[str, Any] | None, Key | None]:
+        row = resources.replica(connection, id)
         spec = row.spec if row is not None else {}
         expected = str(spec.get("platform", {}).get("AWS_CONTAINER_AUTHORIZATION_TOKEN", ""))
         if not hmac.compare_digest(expected.encode(), sent) or not expected:
-            return None
-        account = spec["account"]
-        principal = f"arn:{partition(spec['region'])}:sts::{account}:assumed-role/slipway-replica/{spec['id']}"
-        key = keys.mint_session(account, principal, now + SESSION_SECONDS, DATA_SERVICES)
-        keys.add(connection, key, now)
+            return None, None
+        held = keys.held_by(connection, replica_principal(spec["region"], spec["account"], id), now + KEPT_SECONDS)
+        return spec, next((key for key in held if key.services == DATA_SERVICES), None)
+
+    def write(connection: Connection) -> Key | None:
+        spec, key = look(connection)
+        if spec is not None and key is None:
+            principal = replica_principal(spec["region"], spec["account"], id)
+            key = keys.mint_session(spec["account"], principal, now + SESSION_SECONDS, DATA_SERVICES)
+            keys.add(connection, key, now)
         return key
 
-    key = await world.db.write(write)
-    if key is None:
+    spec, key = await world.db.read(look)
+    if spec is not None and key is None:
+        key = await world.db.write(write)
+        await world.keys_changed()
+    if key is None or key.expires is None:
         return json_response(403, {"code": "AccessDenied", "message": "no such replica, or not its token"})
-    world.keys_changed()
-    expires = datetime.fromtimestamp(int(now + SESSION_SECONDS), UTC)
+    expires = datetime.fromtimestamp(int(key.expires), UTC)
     return json_response(
         200,
         {

@@ -11,6 +11,7 @@ from base64 import b32encode
 from datetime import UTC, datetime
 from typing import Any
 
+from slipway.core.routing import Key
 from slipway.names import partition
 from slipway.services import Context
 from slipway.store import keys
@@ -74,7 +75,7 @@ async def get_session_token(ctx: Context, request: dict[str, Any]) -> dict[str, 
     for member in ("SerialNumber", "TokenCode"):
         if request.get(member):
             raise AwsError("ValidationError", f"slipway does not implement {member} of GetSessionToken", status=400)
-    if ":assumed-role/" in ctx.principal:
+    if ctx.access_key.startswith("ASIA"):
         raise AwsError("AccessDenied", "Cannot call GetSessionToken with session credentials", status=403)
     return {"Credentials": await _session(ctx, ctx.principal, request.get("DurationSeconds") or _SESSION_SECONDS)}
 
@@ -83,17 +84,19 @@ async def _session(ctx: Context, principal: str, seconds: int) -> dict[str, Any]
     """Stored before it is told. It may call no more services than the caller."""
     now = ctx.world.now()
 
-    def write(connection: Connection) -> tuple[str, str, str | None]:
+    def write(connection: Connection) -> Key:
         caller = keys.get(connection, ctx.access_key, now) if ctx.access_key else None
+        if ctx.access_key and caller is None:  # revoked, or run out, since the request was let in
+            raise AwsError("ExpiredToken", "The security token included in the request is expired", status=403)
         key = keys.mint_session(ctx.account, principal, now + seconds, caller.services if caller else ())
         keys.add(connection, key, now)
-        return key.id, key.secret, key.token
+        return key
 
-    key_id, secret, token = await ctx.world.db.write(write)
-    ctx.world.keys_changed()
+    key = await ctx.world.db.write(write)
+    await ctx.world.keys_changed()
     return {
-        "AccessKeyId": key_id,
-        "SecretAccessKey": secret,
-        "SessionToken": token,
+        "AccessKeyId": key.id,
+        "SecretAccessKey": key.secret,
+        "SessionToken": key.token,
         "Expiration": datetime.fromtimestamp(int(now + seconds), UTC),
     }

@@ -61,7 +61,7 @@ def first(connection: Connection, fresh: Key, now: float) -> Key:
     """The oldest long-lived key of `fresh`'s account and principal; `fresh` itself, stored, where there is none yet."""
     where = access_keys.c.token.is_(None) & (access_keys.c.account == fresh.account)
     where &= access_keys.c.principal == fresh.principal
-    for key in _keys(connection, or_(access_keys.c.expires.is_(None), access_keys.c.expires > now) & where):
+    for key in _keys(connection, _unexpired(now) & where):
         return key
     add(connection, fresh, now)
     return fresh
@@ -90,7 +90,7 @@ def get(connection: Connection, key_id: str, now: float) -> Key | None:
 
 def live(connection: Connection, now: float, key_id: str | None = None) -> list[Key]:
     """All keys that have not expired, oldest first."""
-    where = or_(access_keys.c.expires.is_(None), access_keys.c.expires > now)
+    where = _unexpired(now)
     if key_id is not None:
         where &= access_keys.c.id == key_id
     return _keys(connection, where)
@@ -101,14 +101,25 @@ def remove(connection: Connection, key_id: str) -> bool:
     return connection.execute(delete(access_keys).where(access_keys.c.id == key_id)).rowcount == 1
 
 
-def remove_of(connection: Connection, principal: str) -> int:
-    """Revoke all keys of a principal (the credentials of an endpoint that goes); how many there were."""
-    return connection.execute(delete(access_keys).where(access_keys.c.principal == principal)).rowcount
+def remove_of(connection: Connection, principals: Collection[str]) -> int:
+    """Revoke all keys of these (the credentials of replicas that go); how many there were."""
+    if not principals:
+        return 0
+    return connection.execute(delete(access_keys).where(access_keys.c.principal.in_(principals))).rowcount
+
+
+def held_by(connection: Connection, principal: str, now: float) -> list[Key]:
+    """The keys of a principal that have not expired, oldest first."""
+    return _keys(connection, _unexpired(now) & (access_keys.c.principal == principal))
 
 
 def purge(connection: Connection, now: float) -> int:
     """Forget expired keys; how many there were."""
     return connection.execute(delete(access_keys).where(access_keys.c.expires <= now)).rowcount
+
+
+def _unexpired(now: float) -> ColumnElement[bool]:
+    return or_(access_keys.c.expires.is_(None), access_keys.c.expires > now)
 
 
 def _keys(connection: Connection, where: ColumnElement[bool]) -> list[Key]:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import TypeVar, cast
 
 import pytest
 
 from slipway.core.replicas import Failure, ReplicaState
-from slipway.store import resources
-from slipway.store.db import Db
+from slipway.names import replica_principal
+from slipway.store import keys, resources
+from slipway.store.db import Connection, Db, StoreUnavailable
 from slipway.wire.errors import AwsError
 from tests.unit.control.world import ACCOUNT, HANGS, REGION, Control
 
+T = TypeVar("T")
 BAD = Failure("import-error", "inference.py: No module named 'nope'", ("Traceback", "ModuleNotFoundError"), mend="Add it")
 
 
@@ -86,8 +91,8 @@ async def test_in_service_waits_for_the_gateways(control: Control) -> None:
         (Failure("fetch-failed", "503"), ["Failed to download model data"]),
         (Failure("start-timeout", "No good ping within 480 s"), ["ping health check", "480 s"]),
         (Failure("unknown-image", "Nobody knows it", mend="Run slipway images"), ["could not be started", "slipway images"]),
-        (Failure("requirements", "pip said no"), ["pip said no"]),
-        (Failure("internal", "a bad moment"), ["could not be started", "a bad moment"]),
+        (Failure("requirements", "pip said no"), ["Pip said no"]),
+        (Failure("internal", "a bad moment"), ["could not be started", "A bad moment"]),
     ],
 )
 async def test_a_failed_creation_says_why_and_leaves_nothing(control: Control, failure: Failure, words: list[str]) -> None:
@@ -377,4 +382,88 @@ async def test_killed_at_any_step_nothing_stays_in_creating_or_deleting(db: Db, 
         await control.status("F")
     assert await db.read(lambda c: len(resources.every_replica(c))) == 1
     assert len(control.keeper.running()) == 1
+    await control.routes.stop()
+
+
+async def test_the_credentials_of_a_replica_go_with_it(control: Control) -> None:
+    await control.deploy(count=2)
+    await control.drive()
+    one, two = sorted(control.keeper.running())
+    kept = keys.mint(ACCOUNT, f"arn:aws:iam::{ACCOUNT}:root")
+    sessions = [keys.mint_session(ACCOUNT, replica_principal(REGION, ACCOUNT, id), 2e9, ("s3",)) for id in (one, two)]
+    for key in (kept, *sessions):
+        await control.db.write(lambda c, k=key: keys.add(c, k, 1.0))  # type: ignore[misc]
+    control.keeper.die(one)
+    await control.drive()
+    assert await control.db.read(lambda c: keys.live(c, 1.0)) == [kept, sessions[1]]
+    assert control.keys_gone == 1
+    control.keeper.slow_to_stop = True
+    await control.call("delete_endpoint", EndpointName="E")
+    await control.drive()
+    await control.later(4.0)
+    assert await control.db.read(lambda c: keys.live(c, 1.0)) == [kept]
+    assert control.keys_gone == 2
+
+
+class Between:
+    """A store whose next reading, or writing, is followed by something before its caller hears of it."""
+
+    def __init__(self, db: Db) -> None:
+        self._db = db
+        self.after_read: Callable[[], Awaitable[None]] | None = None
+        self.after_write: Callable[[], Awaitable[None]] | None = None
+
+    async def read(self, fn: Callable[[Connection], T]) -> T:
+        found = await self._db.read(fn)
+        act, self.after_read = self.after_read, None
+        if act is not None:
+            await act()
+        return found
+
+    async def write(self, fn: Callable[[Connection], T]) -> T:
+        found = await self._db.write(fn)
+        if self.after_write is not None:
+            await self.after_write()
+        return found
+
+
+async def test_what_starts_while_control_connects_again_is_no_stray(db: Db, tmp_path: Path) -> None:
+    between = Between(db)
+    control = Control(cast("Db", between), tmp_path)
+    await control.up()
+    await control.configure("c")
+
+    async def meanwhile() -> None:
+        await control.call("create_endpoint", EndpointName="E", EndpointConfigName="c")
+        await control.drive()
+
+    between.after_read = meanwhile
+    await control.endpoints.adopt()
+    (id,) = control.keeper.running()
+    control.endpoints.state_changed(replace(control.keeper.states[id], notes=("again",)))
+    await control.drive()
+    assert control.keeper.stops == []
+    assert await control.status() == "InService"
+    await control.routes.stop()
+
+
+async def test_a_commit_that_nobody_heard_of_leaves_no_stray(db: Db, tmp_path: Path) -> None:
+    between = Between(db)
+    control = Control(cast("Db", between), tmp_path)
+    await control.up()
+    await control.deploy()
+
+    async def cut() -> None:
+        if await db.read(resources.every_replica):
+            raise StoreUnavailable("the connection broke during COMMIT")
+
+    between.after_write = cut
+    with pytest.raises(StoreUnavailable):
+        await control.drive()
+    between.after_write = None
+    control.wake("endpoint", f"arn:aws:sagemaker:{REGION}:{ACCOUNT}:endpoint/e")
+    await control.drive()
+    assert await control.status() == "InService"
+    assert control.keeper.stops == []
+    assert control.made == 1
     await control.routes.stop()

@@ -11,7 +11,8 @@ from typing import Any, cast
 from slipway.backing.logs import Logs
 from slipway.backing.objects import ObjectInfo, Objects
 from slipway.control.changes import Changes
-from slipway.control.endpoints import KIND, STRAY, Endpoints, Surroundings
+from slipway.control.endpoints import KIND, Endpoints, Surroundings
+from slipway.control.instances import STRAY, Instances
 from slipway.control.routes import Routes
 from slipway.control.specs import Making
 from slipway.core.limits import GIB, InstanceType
@@ -134,10 +135,12 @@ class Control:
         self.made = len(self.keeper.specs)
         self.routes = Routes(self.feed, lambda arn: self.wake(KIND, arn))
         making = Making("http://127.0.0.1:4566", InstanceType(2, 4 * GIB), 0, 480.0, lambda a, b, k, e: f"/{b}/{k}?signed")
+        self.instances = Instances(self.keeper, self.wake, lambda: self.now)
+        self.keys_gone = 0
         self.endpoints = Endpoints(
             Surroundings(
                 db=db,
-                keeper=self.keeper,
+                instances=self.instances,
                 head=self.objects.head,
                 making=making,
                 wake=self.wake,
@@ -145,6 +148,7 @@ class Control:
                 now=lambda: self.now,
                 new_id=self.new_id,
                 new_token=lambda: "token",
+                keys_gone=self._keys_gone,
             ),
             self.routes,
         )
@@ -157,9 +161,15 @@ class Control:
             now=lambda: self.now,
             wake=self.wake,
             changed=self.changes.wait,
-            keys_changed=lambda: None,
+            keys_changed=self._keys_changed,
         )
         self.ctx = Context(self.world, ACCOUNT, REGION, "request", f"arn:aws:iam::{ACCOUNT}:root")
+
+    async def _keys_changed(self) -> None:
+        """Nobody has keys here."""
+
+    def _keys_gone(self) -> None:
+        self.keys_gone += 1
 
     def new_id(self) -> str:
         self.made += 1
@@ -182,7 +192,7 @@ class Control:
             for kind, key in ready:
                 del self.due[kind, key]
                 if kind == STRAY:
-                    await self.endpoints.stop_stray(key)
+                    await self.instances.stop_stray(key)
                     continue
                 wait = await self.endpoints.reconcile(key)
                 if wait is not None:

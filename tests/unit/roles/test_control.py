@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from slipway.core.replicas import ReplicaSpec, ReplicaState
-from slipway.core.routing import RouteTable
+from slipway.core.routing import Key, RouteTable
 from slipway.http.client import Pool
 from slipway.link.keeper import KeeperServer
 from slipway.link.routes import RouteSubscriber
@@ -20,7 +20,7 @@ from slipway.roles.control import Control
 from slipway.services import Context, sagemaker
 from slipway.settings import Settings
 from slipway.store import keys, leases
-from slipway.store.db import Connection
+from slipway.store.db import Connection, StoreUnavailable
 
 
 class Keeping:
@@ -153,13 +153,38 @@ async def test_new_keys_are_published(settings: Settings) -> None:
     await control.start()
     key = keys.mint_session(settings.account, "arn", 2e9, ("s3",))
     await control.db.write(lambda c: keys.add(c, key, 1.0))
-    control.world.keys_changed()
-
-    async def published() -> bool:
-        return bool(tables) and tables[-1].keys.get(key.id) == key
-
-    await until(published)
+    await control.world.keys_changed()
+    assert tables[-1].keys.get(key.id) == key, "good at the gateways before it is told"
     await control.stop()
+    await gateway.close()
+    await keeper.close()
+
+
+async def test_a_gateway_that_hangs_does_not_hold_up_fresh_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipway.roles.control.KEYS_REACH_SECONDS", 0.02)
+    control = await Control.open(settings)
+    await control.start()
+    await asyncio.wait_for(control.world.keys_changed(), 1)
+    await control.stop()
+
+
+async def test_no_table_goes_out_without_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    keeper = KeeperServer(settings.keeper_socket, Keeping())
+    await keeper.start()
+    tables: list[RouteTable] = []
+    gateway = RouteSubscriber(settings.link_socket, settings.routes_file, tables.append, lambda: ())
+    gateway.start()
+
+    def broken(connection: Connection, now: float) -> list[Key]:
+        raise StoreUnavailable("gone")
+
+    monkeypatch.setattr("slipway.store.keys.live", broken)
+    control = await Control.open(settings)
+    with pytest.raises(StoreUnavailable):
+        await control.start()
+    await asyncio.sleep(0.05)
+    await control.stop()
+    assert tables == []
     await gateway.close()
     await keeper.close()
 

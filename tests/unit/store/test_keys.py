@@ -67,5 +67,5 @@ async def test_keys_are_revoked(db: Db) -> None:
         await db.write(lambda c, k=key: keys.add(c, k, 1.0))  # type: ignore[misc]
     assert await db.write(lambda c: keys.remove(c, one.id))
     assert not await db.write(lambda c: keys.remove(c, one.id))
-    assert await db.write(lambda c: keys.remove_of(c, "arn:role")) == 3
+    assert await db.write(lambda c: keys.remove_of(c, ["arn:role", "arn:none"])) == 3
     assert await db.read(lambda c: keys.live(c, 0.0)) == []

@@ -9,7 +9,6 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Literal
 from urllib.parse import unquote
 
