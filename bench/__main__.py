@@ -25,7 +25,7 @@ def main() -> int:
         prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("suites", nargs="*", default=list(SUITES), help=f"which of {', '.join(SUITES)} (default: all)")
-    parser.add_argument("--seconds", type=float, default=2.0, help="length of one measurement (default: 2)")
+    parser.add_argument("--seconds", type=int, default=2, help="length of one measurement (default: 2)")
     parser.add_argument("--rounds", type=int, default=3, help="interleaved rounds; medians are shown (default: 3)")
     arguments = parser.parse_args()
     if unknown := [name for name in arguments.suites if name not in SUITES]:
