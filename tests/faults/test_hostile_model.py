@@ -6,6 +6,7 @@ The hostile model runs whatever Python it is sent, so an attempt is a few lines 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -14,6 +15,7 @@ import textwrap
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -361,30 +363,84 @@ def test_its_credentials_do_not_reach_the_control_plane(server: Deployments) -> 
     assert server.status("victim") == "InService"
 
 
-def test_a_fork_bomb_stops_at_the_limit_and_neighbours_go_on(server: Deployments) -> None:
+def test_slipways_own_routes(server: Deployments) -> None:
+    """Signed with all that a model has, and not signed at all."""
     told = attempt(
         server,
         """
-        import os, signal, time
-        children, told = [], {}
-        try:
-            while len(children) < 20000:
-                pid = os.posix_spawn("/bin/sleep", ["sleep", "60"], {})
-                children.append(pid)
-        except OSError as error:
-            told["errno"] = error.errno
-        told["children"] = len(children)
-        for pid in children:
-            os.kill(pid, signal.SIGKILL)
-        for pid in children:
-            os.waitpid(pid, 0)
+        import os, urllib.error, urllib.request
+        import boto3
+        from botocore.auth import SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        told = []
+        for method, path in (("GET", "/_slipway/status"), ("POST", "/_slipway/status"), ("GET", "/_slipway/images")):
+            url = os.environ["AWS_ENDPOINT_URL"] + path
+            for scope in ("slipway", "s3", "sagemaker", None):
+                request = AWSRequest(method, url, data=b"")
+                if scope:
+                    SigV4Auth(boto3.Session().get_credentials(), scope, "us-east-1").add_auth(request)
+                try:
+                    urllib.request.urlopen(urllib.request.Request(url, method=method, headers=dict(request.headers))).read()
+                    told.append([method, path, scope])
+                except urllib.error.HTTPError as error:
+                    if error.code not in (400, 401, 403, 404, 405):
+                        told.append([method, path, scope, error.code])
         """,
     )
-    assert told.get("errno") in (11, 12), told
-    assert told["children"] < 4096
-    began = time.monotonic()
-    assert server.invoke("victim", b"x") == b"x"
-    assert time.monotonic() - began < 2
+    assert told == []
+
+
+def test_flooding_the_log(server: Deployments) -> None:
+    """What it prints is bounded on the disk, and costs the others no time."""
+    logs = server.launched.data_dir / "logs"
+    attempt(
+        server,
+        """
+        import os
+        if os.fork() == 0:
+            line = b"x" * 8191 + bytes([10])
+            for _ in range(60_000):
+                os.write(1, line * 2)
+            os._exit(0)
+        told = 1
+        """,
+    )
+    for _ in range(10):
+        began = time.monotonic()
+        assert server.invoke("victim", b"x") == b"x"
+        assert server.status("victim") == "InService"
+        assert time.monotonic() - began < 2
+    written = sum(path.stat().st_size for path in logs.rglob("*") if path.is_file())
+    assert written < 200 << 20
+    until(lambda: _answers(server), 15, "the hostile model's own return")
+
+
+def test_a_fork_bomb_stops_at_the_limit_and_neighbours_go_on(server: Deployments) -> None:
+    """At the limit of processes or, if that comes first, of memory: then the kernel ends it."""
+    bomb = """
+    import os, signal
+    children, told = [], {}
+    try:
+        while len(children) < 20000:
+            children.append(os.posix_spawn("/bin/sleep", ["sleep", "60"], {}))
+    except OSError as error:
+        told["errno"] = error.errno
+    told["children"] = len(children)
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+    for pid in children:
+        os.waitpid(pid, 0)
+    """
+    with ThreadPoolExecutor(1) as pool, contextlib.suppress(server.runtime.exceptions.ModelError):
+        bombing = pool.submit(attempt, server, bomb)
+        while not bombing.done():
+            began = time.monotonic()
+            assert server.invoke("victim", b"x") == b"x"
+            assert time.monotonic() - began < 3
+        told = bombing.result()
+        assert told.get("errno") in (errno.EAGAIN, errno.ENOMEM), told
+        assert told["children"] < 4096
+    until(lambda: _answers(server), 30, "the hostile model's own return")
 
 
 def test_twice_the_memory_ends_only_itself(server: Deployments) -> None:
@@ -397,6 +453,7 @@ def test_twice_the_memory_ends_only_itself(server: Deployments) -> None:
 
 def test_filling_tmp_and_shared_memory_is_its_own_trouble(server: Deployments) -> None:
     """Its /tmp is memory of its own, counted as such."""
+    server.deploy("filler", script(HOSTILE))
     free = psutil.disk_usage("/tmp").free
     fill = """
     told = {}
@@ -410,10 +467,11 @@ def test_filling_tmp_and_shared_memory_is_its_own_trouble(server: Deployments) -
                 told[path] = error.errno
     """
     with contextlib.suppress(server.runtime.exceptions.ModelError):  # the kernel ended it, or it was told that there is no room
-        assert "filled" not in attempt(server, fill).values()
+        assert "filled" not in attempt(server, fill, "filler").values()
     assert psutil.disk_usage("/tmp").free > free - (512 << 20)
     assert server.invoke("victim", b"x") == b"x"
-    until(lambda: _answers(server), 30, "the hostile model's own return")
+    server.delete("filler")
+    server.gone("filler")
 
 
 def _answers(server: Deployments) -> bool:

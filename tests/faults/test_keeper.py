@@ -134,6 +134,7 @@ def test_it_starts_says_so_and_stops_cleanly(up: Up) -> None:
     assert up.process.wait(6) == 0
     assert all(gone(pid) for pid in roles)
     assert not (up.data / "up.json").exists()
+    assert not run_dir.exists(), "its route table holds keys"
     said = up.said.read_text()
     assert found["endpoint_url"] in said
     if os.getuid() == 0:  # others may lack cgroups, and are told so

@@ -65,6 +65,7 @@ async def run(settings: Settings, *, announce: Announce) -> int:
                 for handler in handlers:
                     logging.getLogger().removeHandler(handler)
                     handler.close()
+                place.remove_run_dir(settings.run_dir)
     finally:
         os.close(locked)
 

@@ -58,6 +58,11 @@ def make_run_dir(path: str) -> None:
         raise CannotStart(f"the run directory {path} cannot be made ({error.strerror}): start with another TMPDIR") from None
 
 
+def remove_run_dir(path: str) -> None:
+    """At a clean end: what is in it is of no use any more, and the route table holds keys."""
+    shutil.rmtree(path, ignore_errors=True)
+
+
 def record(run_dir: str, pid: int) -> None:
     """Remember a process of ours, for the next keeper, should we die without taking it along."""
     with contextlib.suppress(OSError), open(f"{run_dir}/pids/{pid}", "w") as file:
