@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import shutil
@@ -52,6 +53,13 @@ static_resources:
       cluster_name: up
       endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{pipe: {{path: "{upstream}"}}}}}}}}]}}]
 """
+
+
+def tensor(body: bytes) -> bytes:
+    """The V2 protocol's form of one row."""
+    row = json.loads(body)[0]
+    inputs = [{"name": "x", "shape": [1, len(row)], "datatype": "FP32", "data": row}]
+    return json.dumps({"inputs": inputs}).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +146,7 @@ def mosec(folder: Path, kind: str, model: Path, pins: tuple[str, ...]) -> Runnin
 
 
 def flask(folder: Path, kind: str, model: Path, pins: tuple[str, ...]) -> Running:
-    bin_folder = environment("flask", "flask", "gunicorn", "gevent", *pins)
+    bin_folder = environment("flask", "flask", "gunicorn", "gevent", "packaging", *pins)
     port = free_port()
     socket_path = folder / f"gunicorn-{port}.sock"
     front = shlex.join(_nginx(folder, socket_path, port))
@@ -168,10 +176,27 @@ def kserve(folder: Path, kind: str, model: Path, pins: tuple[str, ...]) -> Runni
     return Running(server, f"http://127.0.0.1:{port}/v1/models/m:predict", instances)
 
 
+def mlserver(folder: Path, kind: str, model: Path, pins: tuple[str, ...]) -> Running:
+    bin_folder, port = environment("mlserver", "mlserver", *pins), free_port()
+    place = folder / f"mlserver-{kind}"
+    place.mkdir(exist_ok=True)
+    ports = {"http_port": port, "grpc_port": free_port(), "metrics_port": free_port()}
+    plain_settings = {"debug": False, "host": "127.0.0.1", "parallel_workers": 0, "use_structured_logging": False}
+    (place / "settings.json").write_text(json.dumps({**ports, **plain_settings}))
+    (place / "model-settings.json").write_text(json.dumps({"name": "m", "implementation": "mlserver_app.Model"}))
+    server = Server(
+        f"mlserver-{kind}",
+        [f"{bin_folder}/mlserver", "start", str(place)],
+        env={**_settings(kind, model), "PYTHONPATH": str(HERE)},
+    )
+    return Running(server, f"http://127.0.0.1:{port}/v2/models/m/infer", tensor)
+
+
 PROXIES: dict[str, Callable[[Path, Path], Running]] = {"nginx": nginx, "envoy": envoy}
 PEERS: dict[str, Callable[[Path, str, Path, tuple[str, ...]], Running]] = {
     "mosec": mosec,
     "kserve": kserve,
     "litserve": litserve,
+    "mlserver": mlserver,
     "nginx+gunicorn+flask": flask,
 }
