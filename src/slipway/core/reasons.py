@@ -17,6 +17,7 @@ _DOWNLOAD = frozenset({"fetch-missing", "fetch-failed"})
 _EXTRACT = frozenset({"not-an-archive", "hostile-archive"})
 _OUR_OWN = frozenset({"unknown-image", "isolation", "disk-full", "environment", "internal"})
 """Kinds for which AWS has no sentence that fits: the cause speaks for itself."""
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOISE = re.compile(r"\[slipway\] |[~^ ]+$|Traceback \(most recent call last\):$")
 
 
@@ -34,7 +35,8 @@ def failure_reason(trouble: Trouble, url: str = "", rolled_back_to: str | None =
     if rolled_back_to is not None:
         parts.append(f'The endpoint goes on serving with endpoint configuration "{rolled_back_to}".')
     text = " ".join(part for part in parts if part)[:MAX_REASON]
-    return text + _tail(failure.log_tail, text)
+    # A program may print anything, and PostgreSQL, for one, keeps no text with a null character.
+    return _CONTROL.sub(" ", text + _tail(failure.log_tail, text))
 
 
 def _opening(failure: Failure, variant: str, url: str) -> str:

@@ -24,7 +24,7 @@ from slipway.services.authenticate import Authenticator, Caller, Keys
 from slipway.services.payload import Payload, without_framing
 from slipway.services.slipway import PREFIX, ROUTES, SCOPE, Auth, OwnRoute, is_browser, json_response
 from slipway.services.strangers import refuse_cross_origin, refuse_foreign_host
-from slipway.store.db import StoreError, StoreFull
+from slipway.store.db import BadValue, StoreError, StoreFull
 from slipway.wire.auth_errors import auth_error, not_authorized
 from slipway.wire.errors import AwsError
 from slipway.wire.models import streaming_input
@@ -198,6 +198,11 @@ def _in_terms_of_aws(error: Exception, protocol: str) -> AwsError:
         if protocol == "rest-xml":
             return AwsError("MaxMessageLengthExceeded", "Your request was too big.", status=400)
         return AwsError("RequestEntityTooLargeException", f"The request's body is larger than {BODY_BYTES} bytes.", status=413)
+    if isinstance(error, BadValue):
+        code = (
+            "InvalidArgument" if protocol == "rest-xml" else "ValidationError" if protocol == "query" else "ValidationException"
+        )
+        return AwsError(code, "The request holds text that cannot be kept: a null character.", status=400)
     logger.error("store-unavailable", extra={"error": str(error)})
     code = "ServiceUnavailable" if protocol in ("rest-xml", "query") else "ServiceUnavailableException"
     if isinstance(error, StoreFull):

@@ -15,12 +15,20 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
 from sqlalchemy import Connection, Engine
-from sqlalchemy.exc import DBAPIError, InternalError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InternalError, OperationalError
 
 from slipway.store import migrate
-from slipway.store.engines import StoreError, StoreFull, StoreUnavailable, database_url, reading_engine, writing_engine
+from slipway.store.engines import (
+    BadValue,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    database_url,
+    reading_engine,
+    writing_engine,
+)
 
-__all__ = ["Connection", "Db", "StoreBusy", "StoreClosed", "StoreError", "StoreFull", "StoreUnavailable"]
+__all__ = ["BadValue", "Connection", "Db", "StoreBusy", "StoreClosed", "StoreError", "StoreFull", "StoreUnavailable"]
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
@@ -209,6 +217,8 @@ def _perform(connection: Connection, call: _Call) -> _Outcome:
     except DBAPIError as error:
         if error.connection_invalidated:
             raise
+        if isinstance(error, DataError):
+            return _Outcome(call, None, BadValue(_reason(error)))
         unavailable = isinstance(error, OperationalError | InternalError)
         return _Outcome(call, None, _unavailable(error) if unavailable else error)
     except BaseException as error:  # noqa: BLE001 - it is the caller's, whatever it is

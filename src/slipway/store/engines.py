@@ -26,6 +26,10 @@ class StoreFull(StoreUnavailable):
     """The database's disk is full; what was acknowledged is there."""
 
 
+class BadValue(StoreError):
+    """A value that the database cannot hold (PostgreSQL: text with a null character); another try will not help."""
+
+
 def database_url(url_or_path: str) -> URL:
     """`postgresql://…` (any spelling; psycopg 3 is the driver), `sqlite:///path`, or the path of an SQLite file."""
     if "://" not in url_or_path:

@@ -8,6 +8,7 @@ client's side; maxima, patterns and enums come first here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from datetime import datetime
 from itertools import islice
@@ -114,6 +115,9 @@ def _map(shape: Any, value: dict[Any, Any], where: str) -> Iterator[Violation]:
 
 def _broken(shape: Any, value: Any) -> Iterator[str]:
     """The constraints of the shape itself that the value breaks, worded."""
+    if isinstance(value, float) and not math.isfinite(value):
+        yield "Member must be a finite number"
+        return
     metadata = shape.metadata
     if not metadata:
         return

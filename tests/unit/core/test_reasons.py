@@ -78,3 +78,10 @@ def test_log_lines_that_say_nothing_new_are_left_out() -> None:
     assert failure_reason(trouble(Failure("exited", "model_fn raised ValueError: no.", repeated))).endswith("ValueError: no.")
     text = failure_reason(trouble(Failure("exited", "It ended.", ("loading", "  ^^^^", *ours))))
     assert text.endswith("It ended. Last log lines: loading")
+
+
+def test_what_a_program_prints_cannot_break_it() -> None:
+    failure = Failure("exited", "It ended\0 badly", ("\x1b[31mred\x00\x07", "tab\there"))
+    reason = failure_reason(Trouble("A", failure, 1, was_ready=False))
+    assert reason.isprintable()
+    assert "tab here" in reason

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy import Connection, event, text
 
 from slipway.store import leases
-from slipway.store.db import Db, StoreBusy, StoreClosed, StoreUnavailable
+from slipway.store.db import BadValue, Db, StoreBusy, StoreClosed, StoreUnavailable
 from slipway.store.engines import database_url as parse_url
 from tests.postgres import Server
 
@@ -313,3 +313,18 @@ def test_another_database_is_refused() -> None:
 async def test_no_database_in_memory() -> None:
     with pytest.raises(ValueError, match="file"):
         await Db.open(":memory:")
+
+
+async def test_text_that_a_database_cannot_hold_is_the_callers_fault(db: Db) -> None:
+    good = db.write(put("good"))
+    try:
+        answers = await asyncio.gather(good, db.write(put("nu\0ll")), return_exceptions=True)
+    finally:
+        kept = await db.read(names)
+    if db.dialect == "postgresql":
+        assert isinstance(answers[1], BadValue)
+        assert kept == ["good"]
+        with pytest.raises(BadValue):
+            await db.read(lambda c: c.execute(leases.leases.select().where(leases.leases.c.name == "nu\0ll")).all())
+    else:
+        assert kept == ["good", "nu\0ll"]

@@ -101,11 +101,14 @@ async def _check_model_data(ctx: Context, url: str) -> None:
 
 def _check_environment(request: dict[str, Any]) -> None:
     containers = [request["PrimaryContainer"]] if request.get("PrimaryContainer") else request["Containers"]
-    size = sum(
-        len(key.encode()) + len(value.encode())
-        for container in containers
-        for key, value in (container.get("Environment") or {}).items()
-    )
+    size = 0
+    for container in containers:
+        for key, value in (container.get("Environment") or {}).items():
+            if "\0" in value:
+                raise validation_exception(
+                    f"The environment variable {key} holds a null character, which no process can be given."
+                )
+            size += len(key.encode()) + len(value.encode())
     if size > ENVIRONMENT_BYTES:
         raise validation_exception(
             f"The environment variables of the model take {size} bytes together; at most {ENVIRONMENT_BYTES} are allowed."
