@@ -192,11 +192,47 @@ def mlserver(folder: Path, kind: str, model: Path, pins: tuple[str, ...]) -> Run
     return Running(server, f"http://127.0.0.1:{port}/v2/models/m/infer", tensor)
 
 
+def multi_model_server(folder: Path, kind: str, model: Path, pins: tuple[str, ...]) -> Running:
+    if shutil.which("java") is None:
+        raise Absent("no Java (Debian's package default-jre-headless)")
+    bin_folder = environment("mms", "multi-model-server", "model-archiver", "setuptools<81", *pins)
+    place = folder / f"mms-{kind}"
+    (place / "source").mkdir(parents=True, exist_ok=True)
+    (place / "store").mkdir(exist_ok=True)
+    shutil.copy(HERE / "mms_app.py", place / "source")
+    environ = {
+        **_settings(kind, model),
+        "PATH": f"{bin_folder}:{os.environ['PATH']}",
+        "TEMP": str(place),
+        "LOG_LOCATION": str(place),
+    }
+    archiver = [f"{bin_folder}/model-archiver", "--model-name", "m", "--handler", "mms_app:handle", "-f"]
+    paths = ["--model-path", f"{place}/source", "--export-path", f"{place}/store"]
+    told = subprocess.run([*archiver, *paths], env={**os.environ, **environ}, capture_output=True, text=True, check=False)
+    if told.returncode:
+        raise Absent((told.stderr.strip().splitlines() or ["model-archiver failed"])[-1])
+    port = free_port(below=32767)  # it takes none above
+    addresses = f"inference_address=http://127.0.0.1:{port}\nmanagement_address=http://127.0.0.1:{port + 1}\n"
+    limits = f"default_workers_per_model=1\njob_queue_size=1000\nmodel_store={place}/store\nload_models=all\n"
+    (place / "config.properties").write_text(addresses + limits)
+    (place / "log4j2.xml").write_text(QUIET_LOG4J)
+    command = [f"{bin_folder}/multi-model-server", "--foreground", "--start", "--model-store", f"{place}/store"]
+    command += ["--models", "m=m.mar", "--mms-config", f"{place}/config.properties", "--log-config", f"{place}/log4j2.xml"]
+    server = Server(f"mms-{kind}", command, cwd=place, env={**environ, "METRICS_LOCATION": str(place)})
+    return Running(server, f"http://127.0.0.1:{port}/predictions/m", plain)
+
+
+QUIET_LOG4J = """\
+<Configuration><Appenders><Console name="c"/></Appenders>
+<Loggers><Root level="error"><AppenderRef ref="c"/></Root></Loggers></Configuration>
+"""
+
 PROXIES: dict[str, Callable[[Path, Path], Running]] = {"nginx": nginx, "envoy": envoy}
 PEERS: dict[str, Callable[[Path, str, Path, tuple[str, ...]], Running]] = {
     "mosec": mosec,
     "kserve": kserve,
     "litserve": litserve,
     "mlserver": mlserver,
+    "multi-model-server": multi_model_server,
     "nginx+gunicorn+flask": flask,
 }

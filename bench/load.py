@@ -93,10 +93,15 @@ def pss_mb(pids: Iterable[int]) -> float:
     return total / 1e6
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port(below: int = 0) -> int:
+    """A port of 127.0.0.1 that nobody listens on; `below`: the next one above, too, is free."""
+    for port in range(20_000, below - 1, 2) if below else (0,):
+        with socket.socket() as probe, socket.socket() as neighbour, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            if below:
+                neighbour.bind(("127.0.0.1", port + 1))
+            return int(probe.getsockname()[1])
+    raise Absent("no free port")
 
 
 class Server:
