@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from slipway.core.replicas import ReplicaSpec, ReplicaState
-from slipway.link.channel import Channel, Link, LinkClosed, Server, serve
+from slipway.link.channel import MAX_WAITING, Channel, Link, LinkClosed, Server, serve
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +91,17 @@ class KeeperServer:
         if self._status is not None:
             status = self._status
             channel.on("status", lambda _: status())
-        changes: asyncio.Queue[ReplicaState] = asyncio.Queue()
-        unsubscribe = self._keeping.subscribe(changes.put_nowait)
+        changes: asyncio.Queue[ReplicaState] = asyncio.Queue(MAX_WAITING)
+
+        def changed(state: ReplicaState) -> None:
+            try:
+                changes.put_nowait(state)
+            except asyncio.QueueFull:
+                # Control hangs. When it comes to itself it connects again, and lists.
+                logger.error("keeper-reports-dropped", extra={"waiting": MAX_WAITING})
+                channel.close()
+
+        unsubscribe = self._keeping.subscribe(changed)
         reporting = asyncio.get_running_loop().create_task(_report(channel, changes))
 
         def closed() -> None:

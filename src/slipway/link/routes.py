@@ -175,7 +175,9 @@ class RouteFeed:
     def _acknowledge(self, channel: Channel, message: Acknowledge) -> None:
         for subscriber in self._subscribers.values():
             if subscriber.channel is channel:
-                subscriber.version = message.version
+                # Before it has taken a table of this control it may still tell of an earlier one's, perhaps of a higher number.
+                known = self._table is not None and message.version <= self._table.version
+                subscriber.version = message.version if known else 0
                 subscriber.busy = frozenset(message.busy)
                 self._changed.set()
 
@@ -255,17 +257,19 @@ class RouteSubscriber:
             self._use(table)
 
     async def _change(self, channel: Channel, changes: Changes) -> None:
-        if changes.version <= self._table.version and changes.base != self._table.version:
+        """Versions of one control grow; those of the next may be lower, if the clock was set back: its first table counts."""
+        if changes.base == 0:
+            self._use(apply_changes(RouteTable(0), changes))
+        elif changes.base == self._table.version:
+            self._use(apply_changes(self._table, changes))
+        elif changes.version <= self._table.version:
             return
-        if changes.base in (0, self._table.version):
-            base = self._table if changes.base else RouteTable(0)
-            self._use(apply_changes(base, changes))
         else:
             await self._refetch(channel)
 
     def _use(self, table: RouteTable) -> None:
-        self._table = table
         self._take(table)
+        self._table = table
         self.first.set()
         self._tell.set()
         self._save.set()

@@ -168,6 +168,45 @@ async def test_control_restarts(setup: Setup) -> None:
     await asyncio.wait_for(setup.feed.acknowledged(5), 5)
 
 
+async def test_the_clock_was_set_back_before_control_restarted(setup: Setup) -> None:
+    setup.feed.publish(table(900, a="r1"))
+    gateway = setup.gateway()
+    gateway.subscriber.start()
+    await until(lambda: bool(gateway.taken))
+    await setup.control(RouteFeed(expected=1, alive=setup.alive.__contains__))
+    waiting = asyncio.create_task(setup.feed.acknowledged(5))
+    assert await pending(waiting), "what it says of the old control's tables is no acknowledgement of this one's"
+    setup.feed.publish(table(5, b="r2"))
+    await until(lambda: gateway.subscriber.table == table(5, b="r2"))
+    await asyncio.wait_for(waiting, 5)
+    setup.feed.publish(table(6, b="r3"))
+    await asyncio.wait_for(setup.feed.acknowledged(6), 5)
+    assert gateway.taken[-1] == table(6, b="r3")
+
+
+async def test_a_table_that_cannot_be_taken_is_not_acknowledged(setup: Setup, caplog: pytest.LogCaptureFixture) -> None:
+    taken: list[RouteTable] = []
+
+    def take(found: RouteTable) -> None:
+        if "1/r/bad" in found.endpoints:
+            raise ValueError("no such table can be")
+        taken.append(found)
+
+    subscriber = RouteSubscriber(setup.path, str(setup.folder / "g.json"), take, lambda: ())
+    setup.gateways.append(Gateway(subscriber, taken))
+    subscriber.start()
+    setup.feed.publish(table(1, a="r1"))
+    await until(lambda: bool(taken))
+    setup.feed.publish(table(2, bad="r2"))
+    await until(lambda: "link-notification-failed" in caplog.text)
+    subscriber.busy_changed()
+    waiting = asyncio.create_task(setup.feed.acknowledged(2))
+    assert await pending(waiting)
+    setup.feed.publish(table(3, a="r3"))
+    await asyncio.wait_for(waiting, 5)
+    assert taken[-1] == table(3, a="r3")
+
+
 async def test_the_last_table_is_kept_on_disk_privately(setup: Setup) -> None:
     setup.feed.publish(table(3, a="r1"))
     gateway = setup.gateway("same")
