@@ -37,13 +37,15 @@ check: $(STAMP) ## format, lint, types, import rules, generated docs
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python -m slipway.cli.coverage --check docs/coverage.md
+	@$(BIN)/python -m slipway.cli.files --check docs/files.md
 
 fix: $(STAMP) ## format and mend what can be mended
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
-coverage: $(STAMP) ## write docs/coverage.md anew
+coverage: $(STAMP) ## write docs/coverage.md and docs/files.md anew
 	@$(BIN)/python -m slipway.cli.coverage --write docs/coverage.md
+	@$(BIN)/python -m slipway.cli.files --write docs/files.md
 
 bench: $(STAMP) ## measure, both sides in one run, and print ratios
 	@$(BIN)/python -m bench
