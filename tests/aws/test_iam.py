@@ -98,3 +98,27 @@ def test_the_user_is_the_caller(cloud: Cloud) -> None:
 def test_what_is_not_built_says_so(cloud: Cloud) -> None:
     with pytest.raises(ClientError, match="slipway does not implement IAM CreateUser yet"):
         cloud.client("iam").create_user(UserName="u")
+
+
+def test_a_simulation_has_pages(cloud: Cloud) -> None:
+    iam = cloud.client("iam")
+    arn = f"arn:aws:iam::{cloud.account}:role/R"
+    asked = {
+        "PolicySourceArn": arn,
+        "ActionNames": [f"s3:A{number}" for number in range(30)],
+        "ResourceArns": [f"arn:aws:s3:::b{number}" for number in range(10)],
+    }
+    first = iam.simulate_principal_policy(**asked)
+    assert (len(first["EvaluationResults"]), first["IsTruncated"]) == (100, True)
+    pages = iam.get_paginator("simulate_principal_policy").paginate(**asked)
+    every = [(one["EvalActionName"], one["EvalResourceName"]) for page in pages for one in page["EvaluationResults"]]
+    assert every == [(action, name) for action in asked["ActionNames"] for name in asked["ResourceArns"]]
+    assert code(iam.simulate_principal_policy, **asked, Marker="x") == "ValidationError"
+
+
+def test_roles_that_come_with_their_policies_count_too(cloud: Cloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipway.services.iam.ROLES", 1)
+    iam = cloud.client("iam")
+    iam.attach_role_policy(RoleName="one", PolicyArn=FULL)
+    assert code(iam.attach_role_policy, RoleName="two", PolicyArn=FULL) == "LimitExceeded"
+    iam.attach_role_policy(RoleName="one", PolicyArn=FULL)

@@ -86,6 +86,7 @@ def test_duration_is_bounded(cloud: Cloud, seconds: int) -> None:
 def test_session_of_the_caller_itself(cloud: Cloud) -> None:
     key = session_key(cloud.client("sts").get_session_token()["Credentials"])
     assert cloud.client("sts", key=key).get_caller_identity()["Arn"] == f"arn:aws:iam::{cloud.account}:root"
+    assert refused(cloud.client("sts", key=key).get_session_token)["Code"] == "AccessDenied", "else it would never end"
 
 
 def test_a_session_may_call_no_more_than_its_caller(cloud: Cloud) -> None:

@@ -55,7 +55,7 @@ OVERDUE_SECONDS = 900.0
 
 
 class Head(Protocol):
-    """`backing.objects.Objects.head`."""
+    """`backing.objects.Objects.head`; `specs.Missing` when the object store does not answer."""
 
     def __call__(self, bucket: str, key: str, *, account: str | None) -> Awaitable[specs.ObjectHead | None]: ...
 

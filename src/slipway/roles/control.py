@@ -23,7 +23,7 @@ import msgspec
 import uvloop
 
 from slipway.backing.logs import Logs
-from slipway.backing.objects import Objects
+from slipway.backing.objects import ObjectInfo, Objects
 from slipway.backing.objects_embedded import EmbeddedObjects
 from slipway.backing.objects_external import ExternalObjects
 from slipway.control.changes import Changes
@@ -31,8 +31,9 @@ from slipway.control.endpoints import KIND, Endpoints, Surroundings
 from slipway.control.instances import STRAY, Instances, Keeper
 from slipway.control.reconciler import Reconciler
 from slipway.control.routes import Feed, Routes
-from slipway.control.specs import Making
+from slipway.control.specs import Making, Missing
 from slipway.core.limits import InstanceType
+from slipway.core.replicas import Failure
 from slipway.core.routing import Key
 from slipway.http.limits import HttpLimits
 from slipway.http.server import Server
@@ -51,6 +52,7 @@ from slipway.store import keys, leases
 from slipway.store.db import Connection, Db, StoreError
 from slipway.store.leases import LeaseLost
 from slipway.wire import signatures
+from slipway.wire.errors import AwsError
 from slipway.wire.models import ServiceModels
 from slipway.wire.route import Router
 
@@ -163,7 +165,7 @@ class Control:
             Surroundings(
                 db=db,
                 instances=self.instances,
-                head=self.objects.head,
+                head=self._head,
                 making=Making(
                     endpoint_url=settings.local_url,
                     machine=machine(),
@@ -292,6 +294,13 @@ class Control:
     def _keys_gone(self) -> None:
         self.keys.forget()
         self.reconciler.wake(KEYS, "")
+
+    async def _head(self, bucket: str, key: str, *, account: str | None) -> ObjectInfo | None:
+        try:
+            return await self.objects.head(bucket, key, account=account)
+        except AwsError as error:
+            message = f"The object store did not say whether s3://{bucket}/{key} is there: {error.message}"
+            raise Missing(Failure("fetch-failed", message)) from error
 
     def _presign(self, account: str, bucket: str, key: str, expires: int) -> str:
         """A GET that the account may do, for the keeper's fetchers."""

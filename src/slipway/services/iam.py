@@ -69,8 +69,7 @@ async def create_role(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
             new.spec[member] = request[member]
 
     def write(connection: Connection) -> None:
-        if resources.count(connection, ctx.account, REGION, KIND) >= ROLES:
-            raise AwsError("LimitExceeded", f"Cannot exceed quota for RolesPerAccount: {ROLES}", status=409)
+        _check_quota(connection, ctx)
         try:
             resources.add(connection, new)
         except resources.Exists:
@@ -172,14 +171,24 @@ async def get_user(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
 
 
 async def simulate_principal_policy(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
-    """Everything is allowed: SDK v3 asks before it builds a model."""
-    names = request.get("ResourceArns") or ["*"]
+    """Everything is allowed: SDK v3 asks before it builds a model. Pages of 100, so that an answer has a bound."""
+    actions, names = request["ActionNames"], request.get("ResourceArns") or ["*"]
+    marker = request.get("Marker") or "0"
+    if not re.fullmatch("[0-9]{1,12}", marker):
+        raise AwsError("ValidationError", "Invalid Marker.", status=400)
+    start = int(marker)
+    end = min(start + (request.get("MaxItems") or 100), len(actions) * len(names))
     results = [
-        {"EvalActionName": action, "EvalResourceName": name, "EvalDecision": "allowed", "MatchedStatements": []}
-        for action in request["ActionNames"]
-        for name in names
+        {
+            "EvalActionName": actions[at // len(names)],
+            "EvalResourceName": names[at % len(names)],
+            "EvalDecision": "allowed",
+            "MatchedStatements": [],
+        }
+        for at in range(start, end)
     ]
-    return {"EvaluationResults": results, "IsTruncated": False}
+    more = end < len(actions) * len(names)
+    return {"EvaluationResults": results, "IsTruncated": more, **({"Marker": str(end)} if more else {})}
 
 
 _EPOCH = datetime(2020, 1, 1, tzinfo=UTC)
@@ -205,6 +214,7 @@ async def _change(ctx: Context, name: str, change: Callable[[dict[str, Any]], di
         while True:
             old = resources.get(connection, ctx.account, REGION, KIND, name)
             if old is None:
+                _check_quota(connection, ctx)
                 fresh = _fresh(ctx, name)
                 with suppress(resources.Exists):  # another process was faster: change what it wrote
                     resources.add(connection, replace(fresh, spec=change(fresh.spec)))
@@ -215,6 +225,11 @@ async def _change(ctx: Context, name: str, change: Callable[[dict[str, Any]], di
                 return
 
     await ctx.world.db.write(write)
+
+
+def _check_quota(connection: Connection, ctx: Context) -> None:
+    if resources.count(connection, ctx.account, REGION, KIND) >= ROLES:
+        raise AwsError("LimitExceeded", f"Cannot exceed quota for RolesPerAccount: {ROLES}", status=409)
 
 
 def _described(role: Resource) -> dict[str, Any]:

@@ -126,6 +126,19 @@ async def test_model_data_that_has_gone_fails_without_a_keeper(control: Control)
     assert control.keeper.specs == {}
 
 
+@pytest.mark.parametrize(("failures", "status"), [(1, "InService"), (2, "Failed")])
+async def test_an_object_store_that_is_away_does_not_leave_an_endpoint_in_creating(
+    control: Control, failures: int, status: str
+) -> None:
+    await control.deploy()
+    control.objects.failing = failures
+    await control.drive()
+    await control.later(5.0)
+    described = await control.describe()
+    assert described["EndpointStatus"] == status
+    assert ("external S3 is away" in described.get("FailureReason", "")) == (failures > 1)
+
+
 async def test_a_transient_failure_is_tried_twice(control: Control) -> None:
     control.keeper.script["A"] = Failure("internal", "a bad moment")
     await control.deploy()

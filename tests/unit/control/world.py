@@ -14,7 +14,7 @@ from slipway.control.changes import Changes
 from slipway.control.endpoints import KIND, Endpoints, Surroundings
 from slipway.control.instances import STRAY, Instances
 from slipway.control.routes import Routes
-from slipway.control.specs import Making
+from slipway.control.specs import Making, Missing
 from slipway.core.limits import GIB, InstanceType
 from slipway.core.replicas import Failure, ReplicaSpec, ReplicaState
 from slipway.core.routing import RouteTable
@@ -113,8 +113,13 @@ class FakeFeed:
 class FakeObjects:
     def __init__(self) -> None:
         self.there = {"s3://bucket/model.tar.gz"}
+        self.failing = 0
+        """So many calls to come fail."""
 
     async def head(self, bucket: str, key: str, *, account: str | None = None) -> ObjectInfo | None:
+        if self.failing:
+            self.failing -= 1
+            raise Missing(Failure("fetch-failed", "the external S3 is away"))
         return ObjectInfo(bucket, key, 10, "etag") if f"s3://{bucket}/{key}" in self.there else None
 
 
