@@ -112,6 +112,8 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
     notes = list(environment.notes)
     if tools.sandbox.bwrap is None:
         notes.append(warning(tools.sandbox))
+    if _wanted_workers(spec) > MAX_WORKERS:
+        notes.append(f"{WORKERS} is more than one container has here: it gets {MAX_WORKERS} workers")
     memory = effective_memory(spec, tools)
     cgroup = None
     if tools.cgroups.version:
@@ -159,9 +161,13 @@ def _make_run_dir(path: str) -> str:
 
 def workers(spec: ReplicaSpec) -> int:
     """How many processes the container serves with: what the user says, else one for each of its CPUs."""
+    return min(_wanted_workers(spec) or max(1, spec.cpus), MAX_WORKERS)
+
+
+def _wanted_workers(spec: ReplicaSpec) -> int:
+    """What the user says; 0: nothing, or nonsense."""
     text = spec.environment.get(WORKERS, "").strip()
-    wanted = int(text) if text.isdecimal() and text.isascii() and len(text) < 5 else 0
-    return min(wanted or max(1, spec.cpus), MAX_WORKERS)
+    return int(text) if text.isdecimal() and text.isascii() and len(text) < 5 else 0
 
 
 async def launch(spec: ReplicaSpec, tools: Tools, prepared: Prepared, log: LogWriter, doors: Doors) -> Process:

@@ -148,6 +148,8 @@ async def test_without_a_network_the_command_is_named(tmp_path: Path) -> None:
     kind, message, mend = await failure(Fixed(str(tmp_path / "cache"), environ=environ))
     assert kind == "environment"
     assert "frame 1.0" in message
+    assert "no package index can be reached (Failed to fetch" in message
+    assert "Using" not in message
     assert mend == "run `slipway images pull img:1` while a package index can be reached"
 
 
