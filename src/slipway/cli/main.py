@@ -67,6 +67,18 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         print(f"slipway: no command {name!r}: choose from {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
+    try:
+        return _run(name, argv[1:])
+    except UsageError as error:
+        print(f"slipway {name}: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _run(name: str, argv: list[str]) -> int:
     command = cast("Command", importlib.import_module(f"slipway.cli.{name}"))
     parser = _Parser(
         prog=f"slipway {name}",
@@ -75,15 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     command.add_arguments(parser)
-    try:
-        return command.run(parser.parse_args(argv[1:]))
-    except UsageError as error:
-        print(f"slipway {name}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        return 130
-    except BrokenPipeError:
-        return 0
+    return command.run(parser.parse_args(argv))
 
 
 if __name__ == "__main__":

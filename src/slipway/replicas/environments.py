@@ -38,6 +38,7 @@ _OFFLINE = re.compile(
     re.IGNORECASE,
 )
 _STEP = re.compile(r"^(Downloading|Building|Resolved|Prepared|Installed|Bytecode compiled)\b[^\n]*")
+_CHATTER = re.compile(r"Using C?Python|Creating virtual environment|warning:")
 _PASSED_ON = re.compile(
     r"UV_\w+|SSL_CERT_(FILE|DIR)|(https?|all|no)_proxy|HOME|PATH|TMPDIR|XDG_\w+|LANG|LC_\w+|NETRC", re.IGNORECASE
 )
@@ -220,7 +221,7 @@ class _Told(LineSink):
 
 
 def _explained(told: _Told, image: str, users: bool, ended: str) -> CannotRun:
-    tail = [line for line in told.lines if not _STEP.match(line) and not line.startswith("Using Python")]
+    tail = [line for line in told.lines if not _STEP.match(line) and not _CHATTER.match(line)]
     words = _words(tail[-12:])[-700:] or f"uv ended with {ended}"
     if re.search(r"No space left|os error 28|quota", words):
         return cannot(
@@ -231,7 +232,11 @@ def _explained(told: _Told, image: str, users: bool, ended: str) -> CannotRun:
         if "no wheels" in words or "no usable wheels" in words or "building from source is disabled" in words:
             mend = "only wheels are installed: build one of it (pip wheel), put it beside requirements.txt and name it there"
         return cannot("requirements", f"The packages of requirements.txt could not be installed: {words}.", mend)
-    mend = _pull(image) if _OFFLINE.search(words) else "check the package index that uv is configured with"
+    if _OFFLINE.search(words):
+        cause = re.sub(r"^Request failed after [^:]*: ", "", words)[-300:]
+        message = f"The {told.what} is not built yet, and no package index can be reached ({cause})."
+        return cannot("environment", message, _pull(image))
+    mend = "check the package index that uv is configured with"
     return cannot("environment", f"The {told.what} could not be built: {words}.", mend)
 
 

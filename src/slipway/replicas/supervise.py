@@ -31,6 +31,8 @@ FIRST_PINGS = (0.01, 0.1)
 PING_EVERY = 5.0
 MISSES = 3
 """Pings in a row without a good answer until a replica counts as unready."""
+_BUILDS = ("building ", "built ", "waiting ")
+"""Progress that takes minutes: told in the endpoint's log as well."""
 T = TypeVar("T")
 
 
@@ -78,6 +80,8 @@ class Replica:
     def _progress(self, text: str) -> None:
         if text != self.state.progress and not self._stopping.is_set():
             self._change(progress=text)
+            if text.startswith(_BUILDS):
+                self._say(text)
 
     def _note(self, text: str) -> None:
         if text not in self.state.notes:
@@ -87,7 +91,7 @@ class Replica:
     def _say(self, text: str) -> None:
         """A line of ours in the endpoint's own log."""
         if self._log is not None:
-            self._log.write([f"slipway: {text}"])
+            self._log.write([f"[slipway] {text}"])
 
     async def _live(self) -> None:
         failure: Failure | None = None
@@ -105,7 +109,10 @@ class Replica:
             await self._clean()
         if failure is not None:
             failure = replace(failure, log_tail=failure.log_tail or (self._log.tail if self._log else ()))
-            self._say(f"{failure.message} {failure.mend}".strip())
+            if not any(failure.message in line for line in failure.log_tail):  # the host has not said it itself
+                self._say(failure.message)
+                if failure.mend:
+                    self._say(f"mend: {failure.mend}")
         if self._log is not None:
             self._log.close()
         logger.info("replica-exited", extra={"replica": self.spec.id, "failure": failure.kind if failure else ""})

@@ -80,6 +80,8 @@ class _Node:
         self._stop = asyncio.Event()
         self._interrupts = 0
         self._answers = False
+        self._announce: Announce = _silent
+        self._builds: set[str] = set()
         start = encode_start(settings, os.getpid())
         start_with_socket = encode_start(settings, os.getpid(), sock.fileno())
         self._control = self._role("control", "slipway.roles.control", lambda: start, ())
@@ -97,6 +99,7 @@ class _Node:
         return Role(name, module, start, fds, log, self._settings.run_dir)
 
     async def run(self, announce: Announce) -> int:
+        self._announce = announce
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._interrupted)
@@ -196,6 +199,18 @@ class _Node:
             place.record(self._settings.run_dir, state.pid)
         elif state.phase == "exited" and (pid := self._pids.pop(state.id, None)) is not None:
             place.forget(self._settings.run_dir, pid)
+        self._tell_build(state.progress)
+
+    def _tell_build(self, progress: str) -> None:
+        """On the terminal, at its begin and its end: a build is what makes the first start of an image take so long."""
+        line, _, step = progress.partition(": ")
+        began = line.replace("built ", "building ", 1)
+        if line.startswith("building ") and not step and line not in self._builds:
+            self._builds.add(line)
+            self._announce(f"{line} (once; `slipway status` shows its steps)")
+        elif line.startswith("built ") and began in self._builds:
+            self._builds.discard(began)
+            self._announce(line)
 
     def _status(self) -> KeeperStatus:
         assert self._keeper is not None
@@ -224,6 +239,10 @@ class _Node:
         if self._tools is not None:
             self._tools.cgroups.close()
         place.remove_up_file(self._settings)
+
+
+def _silent(line: str) -> None:
+    """Nobody listens yet."""
 
 
 def _next(settings: Settings) -> str:
