@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import BigInteger, Connection, Double, Integer, MetaData, Table, Text, TypeDecorator
+from sqlalchemy import BigInteger, Connection, Double, MetaData, Table, Text, TypeDecorator
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Dialect
 
@@ -32,9 +32,6 @@ Moment: Double[float] = Double()
 """Epoch seconds."""
 
 Number = BigInteger()
-
-Serial = BigInteger().with_variant(Integer(), "sqlite")
-"""An integer primary key that the database counts up (SQLite does so only for INTEGER)."""
 
 
 class Json(TypeDecorator[Any]):

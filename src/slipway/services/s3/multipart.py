@@ -7,10 +7,11 @@ from urllib.parse import quote
 
 from slipway.backing.objects import ChosenPart, Completion, Part, Source, Upload, Write
 from slipway.backing.objects_digests import allowed_types, default_type
-from slipway.backing.objects_errors import precondition_failed, s3_error
+from slipway.backing.objects_errors import s3_error
 from slipway.services import Context
-from slipway.services.s3.addresses import bucket_of, copy_source, location_of, owner
-from slipway.services.s3.conditions import span_of_copy, unmodified
+from slipway.services.s3.addresses import bucket_of, location_of, owner
+from slipway.services.s3.conditions import span_of_copy
+from slipway.services.s3.copying import source_of
 from slipway.services.s3.headers import (
     attributes_of,
     checksum_members,
@@ -98,17 +99,11 @@ async def upload_part(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
 
 async def upload_part_copy(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
     number = _part_number(request)
-    source = copy_source(ctx, request)
     refuse_unserved(request)
     upload = await _upload(ctx, request)
-    reading = await ctx.world.objects.open(*source, account=ctx.account)
-    try:
-        if header := unmodified(request, reading.info, "CopySource"):
-            raise precondition_failed(header)
+    async with source_of(ctx, request) as reading:
         span = span_of_copy(request.get("CopySourceRange"), reading.info.size)
         part = await ctx.world.objects.put_part(upload, number, reading.read(span), write=Write(span.length))
-    finally:
-        reading.close()
     result = {"ETag": quoted(part.etag), "LastModified": part.modified, **_part_checksums(part)}
     return {"CopyPartResult": result, **encryption_members(upload)}
 

@@ -6,11 +6,11 @@ import asyncio
 from typing import Any
 
 from slipway.backing.objects import MAX_OBJECT, Attributes, Condition, ObjectInfo, Span, Write
-from slipway.backing.objects_errors import precondition_failed, s3_error
+from slipway.backing.objects_errors import s3_error
 from slipway.names import S3Location
 from slipway.services import Context
-from slipway.services.s3.addresses import bucket_of, check_key, check_version, copy_source, location_of
-from slipway.services.s3.conditions import unmodified
+from slipway.services.s3.addresses import bucket_of, check_key, check_version, location_of
+from slipway.services.s3.copying import source_of
 from slipway.services.s3.headers import (
     attributes_of,
     checksum_members,
@@ -44,14 +44,10 @@ async def put_object(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
 
 async def copy_object(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
     target = location_of(ctx, request)
-    source = copy_source(ctx, request)
     refuse_unserved(request)
     condition = condition_of(request)
-    reading = await ctx.world.objects.open(*source, account=ctx.account)
-    try:
-        if header := unmodified(request, reading.info, "CopySource"):
-            raise precondition_failed(header)
-        attributes = _copied_attributes(request, reading.info, source, target)
+    async with source_of(ctx, request) as reading:
+        attributes = _copied_attributes(request, reading.info, S3Location(reading.info.bucket, reading.info.key), target)
         if reading.info.size > MAX_OBJECT:
             raise s3_error(
                 "InvalidRequest",
@@ -66,8 +62,6 @@ async def copy_object(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
             condition=condition,
             account=ctx.account,
         )
-    finally:
-        reading.close()
     result = {"ETag": quoted(info.etag), "LastModified": info.modified, **checksum_members(info)}
     return {"CopyObjectResult": result, **encryption_members(info)}
 
