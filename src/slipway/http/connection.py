@@ -11,7 +11,7 @@ import asyncio
 import functools
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -20,6 +20,7 @@ from slipway.http import render
 from slipway.http.answering import answer_with
 from slipway.http.body import IncomingBody, gone
 from slipway.http.exchange import Exchange
+from slipway.http.heads import RARE, Fault, check_head, check_rare
 from slipway.http.messages import Headers, Request, Response
 
 if TYPE_CHECKING:
@@ -28,21 +29,10 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _METHODS = {name.encode(): name for name in ("GET", "POST", "PUT", "HEAD", "DELETE")}
-_RARE = frozenset((b"transfer-encoding", b"expect", b"connection", b"upgrade"))
-"""Headers that concern the connection; without them it is HTTP/1.1 as usual."""
 _WRITING, _AHEAD, _BODY = 1, 2, 4
 """Why reading is paused: the peer does not read, a next request came early, the handler has not read the body."""
 _LINGER = 2.0
 """Seconds that a refused client may go on sending, so that it reads the refusal before a reset."""
-
-
-class Fault(Exception):
-    """The request breaks a bound or a rule: answered with `status`, then the connection closes."""
-
-    def __init__(self, status: int, message: str) -> None:
-        super().__init__(message)
-        self.status = status
-        self.message = message
 
 
 class Connection(asyncio.Protocol):
@@ -181,7 +171,7 @@ class Connection(asyncio.Protocol):
         limits = server.limits
         headers = incoming.headers
         if self._long or len(headers) > limits.headers or len(incoming.target) > limits.target_bytes:
-            self._check_head(incoming)
+            check_head(incoming, limits)
         parser = self._parser
         method = parser.get_method()
         incoming.method = _METHODS.get(method) or method.decode("ascii")
@@ -190,8 +180,8 @@ class Connection(asyncio.Protocol):
         if length is not None:
             incoming.length = int(length)
         keep_alive = parser.should_keep_alive()
-        if not keep_alive or not _RARE.isdisjoint(values):
-            self._check_rare(incoming, values)
+        if not keep_alive or not RARE.isdisjoint(values):
+            check_rare(incoming, parser.get_http_version())
         if server.stopping or not keep_alive:
             incoming.keep_alive = False
         if self._current is None:
@@ -267,33 +257,6 @@ class Connection(asyncio.Protocol):
             self._broken(Fault(431, "the request's headers are too large"))
         if self._sink:
             self._trailers()
-
-    def _check_head(self, incoming: Exchange) -> None:
-        """Exact, and only when so many bytes came that a bound may be exceeded. Raises Fault."""
-        limits = self.server.limits
-        if len(incoming.target) > limits.target_bytes:
-            raise Fault(414, "the request's target is too long")
-        size = len(incoming.target) + sum(len(name) + len(value) + 4 for name, value in incoming.headers)
-        if size > limits.head_bytes or len(incoming.headers) > limits.headers:
-            raise Fault(431, "the request's headers are too large or too many")
-
-    def _check_rare(self, incoming: Exchange, values: Mapping[bytes, bytes]) -> None:
-        """Raises Fault."""
-        coding = values.get(b"transfer-encoding")
-        if coding is not None:
-            if coding.lower() != b"chunked":
-                raise Fault(400, "only the chunked transfer encoding is known")
-            incoming.length = None
-        incoming.expects = values.get(b"expect", b"").lower() == b"100-continue"
-        incoming.upgrade = b"upgrade" in values
-        version = self._parser.get_http_version()
-        if version not in ("1.0", "1.1"):
-            raise Fault(400, f"HTTP/{version} is not served")
-        if version == "1.0":
-            incoming.old = True
-            incoming.keep_alive = incoming.expects = False
-            if coding is not None:
-                raise Fault(400, "Transfer-Encoding in HTTP/1.0")
 
     def _trailers(self) -> None:
         """Fields after a chunked body are dropped, and bounded."""
