@@ -73,9 +73,10 @@ def test_a_role_that_cannot_start_is_told_once(tmp_path: Path) -> None:
 
 
 def test_up_says_where_it_listens_and_what_to_type(server: Deployments) -> None:
-    last = (server.launched.data_dir / "up.log").read_text().splitlines()[1]
-    assert server.launched.endpoint_url in last
-    assert "slipway env" in last
+    lines = (server.launched.data_dir / "up.log").read_text().splitlines()
+    answers = next(line for line in lines if line.startswith("slipway answers at"))
+    assert server.launched.endpoint_url in answers
+    assert "slipway env" in answers
 
 
 def test_env_prints_shell_lines(server: Deployments) -> None:

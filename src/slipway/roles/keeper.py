@@ -109,7 +109,8 @@ class _Node:
             await asyncio.sleep(0)  # they are under way before the sandbox is tried out
             tools = self._tools = _make_tools(self._settings)
             for note in _notes(tools):
-                logger.warning("less-than-there-could-be", extra={"note": note})
+                logger.info("less-than-there-could-be", extra={"note": note})
+                announce(f"note: {note}")
             self._keeper = Keeper(tools)
             self._keeper.subscribe(self._remember)
             self._server = KeeperServer(self._settings.keeper_socket, self._keeper, self._status)
@@ -289,7 +290,7 @@ def _notes(tools: Tools) -> tuple[str, ...]:
     if tools.sandbox.bwrap is None:
         notes.append(warning(tools.sandbox))
     if not tools.cgroups.version:
-        notes.append(f"no cgroups: a model's memory is limited for each of its processes alone ({tools.cgroups.reason})")
+        notes.append("no cgroups: a model's memory is limited for each of its processes alone (`slipway doctor` tells why)")
     return tuple(notes)
 
 

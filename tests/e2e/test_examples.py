@@ -1,0 +1,34 @@
+"""The examples, each run as its own first lines say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slipway.cli.launch import child_environment
+from tests.e2e.deployments import SKLEARN, Deployments
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+pytestmark = pytest.mark.xdist_group("e2e-examples")
+
+
+def test_realtime(server: Deployments) -> None:
+    show = [sys.executable, "-m", "slipway.cli.main", "images", "show", "--python", SKLEARN]
+    python = subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip()
+    environment = child_environment(server.launched)
+    told = subprocess.run(
+        [python, EXAMPLES / "realtime.py"], env=environment, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert told.returncode == 0, told.stderr
+    assert re.search(r"deployed: (29|30) of 30 rows", told.stdout)
+    assert re.search(r"updated to two variants: 0 of \d+ calls failed", told.stdout)
+    assert "traffic: forest 100 %" in told.stdout
+    moments = [float(found) for found in re.findall(r"([\d.]+) s  data: ", told.stdout)]
+    assert len(moments) == 5
+    assert moments[-1] - moments[0] > 0.1  # it came in pieces
+    assert server.sagemaker.list_models()["Models"] == []
