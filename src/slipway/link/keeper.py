@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from slipway.core.replicas import ReplicaSpec, ReplicaState
-from slipway.link.channel import MAX_WAITING, Channel, Link, LinkClosed, Server, serve
+from slipway.link.channel import MAX_WAITING, Channel, LinkClosed, Server, serve
+from slipway.link.client import Link
 
 logger = logging.getLogger(__name__)
 

@@ -18,7 +18,8 @@ from typing import TypeVar
 import msgspec
 
 from slipway.core.routing import Endpoint, Key, RouteTable
-from slipway.link.channel import Channel, Link, LinkClosed
+from slipway.link.channel import Channel, LinkClosed
+from slipway.link.client import Link
 
 logger = logging.getLogger(__name__)
 

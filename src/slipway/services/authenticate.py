@@ -26,6 +26,8 @@ class Keys:
         self._db = db
         self._now = now
         self._kept: dict[str, tuple[Key, float]] = {}
+        self._forgotten = 0
+        """Counts the calls of `forget`: what was read across one may be out of date."""
 
     async def find(self, key_id: str) -> Key | None:
         """Also one that has expired, while the store still has it: its callers shall learn that it has."""
@@ -33,9 +35,10 @@ class Keys:
         found = self._kept.get(key_id)
         if found is not None and found[1] > now:
             return found[0]
+        forgotten = self._forgotten
         key = await self._db.read(lambda c: keys.get(c, key_id, 0.0))
         self._kept.pop(key_id, None)
-        if key is not None:
+        if key is not None and forgotten == self._forgotten:
             while len(self._kept) >= KEPT:
                 del self._kept[next(iter(self._kept))]
             self._kept[key_id] = (key, now + KEPT_SECONDS)
@@ -44,6 +47,7 @@ class Keys:
     def forget(self) -> None:
         """Keys were added or revoked."""
         self._kept.clear()
+        self._forgotten += 1
 
 
 @dataclass(frozen=True, slots=True)

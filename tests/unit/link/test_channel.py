@@ -18,6 +18,7 @@ import pytest
 
 from slipway.core.replicas import ReplicaSpec, ReplicaState
 from slipway.link import channel as link
+from slipway.link.client import Link
 from slipway.link.keeper import KeeperClient, KeeperServer
 from slipway.link.start import encode_start, read_start
 
@@ -188,7 +189,7 @@ async def test_a_link_reconnects_and_tells(tmp_path: Path) -> None:
     async def connected(channel: link.Channel) -> None:
         events.put_nowait(f"up {await channel.request('who', None, str)}")
 
-    client = link.Link(path, on_connect=connected, on_disconnect=lambda: events.put_nowait("down"), backoff=(0.005, 0.01))
+    client = Link(path, on_connect=connected, on_disconnect=lambda: events.put_nowait("down"), backoff=(0.005, 0.01))
     client.start()
     for name in ("first", "second"):
         answer = _answering(name)
@@ -314,7 +315,7 @@ async def test_a_link_outlives_a_handshake_that_breaks(tmp_path: Path) -> None:
         if len(attempts) < 3:
             raise ValueError("not yet")
 
-    client = link.Link(path, on_connect=connected, backoff=(0.001, 0.002))
+    client = Link(path, on_connect=connected, backoff=(0.001, 0.002))
     client.start()
     assert await client.request("who", None, str, timeout=5) == "me"
     assert len(attempts) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,19 @@ async def test_an_expired_key_is_found_so_that_it_can_be_called_expired(db: Db) 
     key = keys.mint_session("111122223333", "arn", 5.0)
     await db.write(lambda c: keys.add(c, key, 0.0))
     assert await Keys(db, lambda: 1000.0).find(key.id) == key
+    await db.close()
+
+
+async def test_a_key_revoked_while_it_was_read_is_not_kept(db: Db) -> None:
+    key = keys.mint("111122223333", "arn")
+    await db.write(lambda c: keys.add(c, key, 0.0))
+    found = Keys(db, lambda: 0.0)
+    reading = asyncio.create_task(found.find(key.id))
+    await asyncio.sleep(0)
+    found.forget()
+    assert await reading == key
+    await db.write(lambda c: keys.remove(c, key.id))
+    assert await found.find(key.id) is None
     await db.close()
 
 
