@@ -24,6 +24,7 @@ from slipway.http.server import Server
 from slipway.link.forward import Forwarder
 from slipway.link.routes import RouteSubscriber
 from slipway.link.start import RoleStart, die_with_parent, read_start
+from slipway.roles import events
 from slipway.services.runtime import callers
 from slipway.services.runtime.invoke import Runtime, RuntimeLimits
 from slipway.settings import Settings
@@ -38,7 +39,7 @@ def main() -> None:
     start = read_start(sys.stdin.buffer)
     die_with_parent(start.keeper_pid)
     settings = start.settings_as(Settings)
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s gateway %(levelname)s %(name)s %(message)s")
+    events.configure("gateway", settings.log_level)
     uvloop.run(run(settings, start))
 
 
