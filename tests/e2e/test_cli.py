@@ -143,6 +143,7 @@ def test_images_are_listed_and_shown() -> None:
 
 
 def test_doctor_names_what_it_looked_at() -> None:
+    assert "check --database" in slipway("doctor", "--database", "postgresql://nobody@127.0.0.1:1/none").stdout
     told = slipway("doctor")
     for word in ("python", "sandbox", "memory limits", "disk"):
         assert word in told.stdout

@@ -19,6 +19,7 @@ from slipway.cli.options import add_options, build_settings
 from slipway.replicas.cgroups import Cgroups
 from slipway.replicas.sandbox import Sandbox
 from slipway.settings import Settings
+from slipway.store.engines import StoreUnavailable, ask_version
 
 EXAMPLE = "  slipway doctor\n  slipway doctor --port 9000 --database postgresql://localhost/slipway"
 GIB = 1024**3
@@ -56,6 +57,8 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield _sandbox(settings)
     yield _memory_limits()
     yield _port(settings)
+    if settings.database_url is not None:
+        yield _database(settings.database_url)
     yield from (_disk(what, Path(path)) for what, path in (("disk", settings.data_dir), ("cache disk", settings.cache_dir)))
     docker = shutil.which("docker")
     told = "the docker command is here; this version of slipway does not use it yet" if docker else "none; not needed"
@@ -103,6 +106,13 @@ def _port(settings: Settings) -> Finding:
             told = f"{settings.host}:{settings.port} cannot be had: {error.strerror}"
             return Finding("port", False, told, "stop what listens there, or give --port")
     return Finding("port", True, f"{settings.host}:{settings.port} is free")
+
+
+def _database(url: str) -> Finding:
+    try:
+        return Finding("database", True, f"{ask_version(url)} answers")
+    except StoreUnavailable as error:
+        return Finding("database", False, str(error), "check --database, and that its server runs")
 
 
 def _disk(what: str, path: Path) -> Finding:

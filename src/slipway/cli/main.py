@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import importlib
 import sys
 from typing import NoReturn, Protocol, cast
@@ -19,6 +20,16 @@ COMMANDS = {
     "images": "environments that stand in for SageMaker's images: list, pull, show, prune",
     "doctor": "look for what is missing on this machine",
 }
+
+
+_MENDS = {
+    errno.ENOSPC: "make room there, or name another folder (--data-dir, --cache-dir)",
+    errno.EDQUOT: "make room there, or name another folder (--data-dir, --cache-dir)",
+    errno.EROFS: "name a folder that can be written (--data-dir, --cache-dir)",
+    errno.EACCES: "name a folder that is yours (--data-dir, --cache-dir)",
+    errno.EMFILE: "let processes open more files (ulimit -n)",
+}
+"""Errors of the machine that any command may meet; others are ours, and are shown whole."""
 
 
 class Command(Protocol):
@@ -76,6 +87,12 @@ def main(argv: list[str] | None = None) -> int:
         return 130
     except BrokenPipeError:
         return 0
+    except OSError as error:
+        if error.errno not in _MENDS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"slipway {name}: {where}{error.strerror}: {_MENDS[error.errno]}", file=sys.stderr)
+        return 1
 
 
 def _run(name: str, argv: list[str]) -> int:

@@ -6,6 +6,7 @@ import os
 from typing import Any
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
+from sqlalchemy.exc import DBAPIError
 
 BUSY_MILLISECONDS = 10_000
 """How long SQLite waits for a lock of another process (a backup, a shell)."""
@@ -57,6 +58,20 @@ def reading_engine(url: URL) -> Engine:
     if url.get_backend_name() == "sqlite":
         return _sqlite(url, begin="BEGIN", pragmas=("query_only=ON",))
     return _postgresql(url, isolation_level="REPEATABLE READ", postgresql_readonly=True)
+
+
+def ask_version(url_or_path: str) -> str:
+    """`PostgreSQL 16.4`: what answers there, for `slipway doctor`. Nothing is made or changed. StoreUnavailable."""
+    engine = reading_engine(database_url(url_or_path))
+    try:
+        with engine.connect() as connection:
+            numbers = connection.dialect.server_version_info or ()
+    except DBAPIError as error:
+        raise StoreUnavailable(" ".join(str(error.orig).split())) from None
+    finally:
+        engine.dispose()
+    name = {"postgresql": "PostgreSQL", "sqlite": "SQLite"}[engine.dialect.name]
+    return f"{name} {'.'.join(map(str, numbers))}"
 
 
 def _prepare_file(url: URL) -> None:

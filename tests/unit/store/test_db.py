@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sqlite3
 import stat
 import threading
@@ -16,6 +17,7 @@ from sqlalchemy import Connection, event, text
 
 from slipway.store import leases
 from slipway.store.db import BadValue, Db, StoreBusy, StoreClosed, StoreUnavailable
+from slipway.store.engines import ask_version
 from slipway.store.engines import database_url as parse_url
 from tests.postgres import Server
 
@@ -328,3 +330,9 @@ async def test_text_that_a_database_cannot_hold_is_the_callers_fault(db: Db) -> 
             await db.read(lambda c: c.execute(leases.leases.select().where(leases.leases.c.name == "nu\0ll")).all())
     else:
         assert kept == ["good", "nu\0ll"]
+
+
+def test_what_answers_is_told(database_url: str) -> None:
+    assert re.fullmatch(r"(PostgreSQL|SQLite) \d+(\.\d+)+", ask_version(database_url))
+    with pytest.raises(StoreUnavailable, match="refused"):
+        ask_version("postgresql://nobody@127.0.0.1:1/none")
