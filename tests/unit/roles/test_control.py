@@ -119,11 +119,11 @@ async def test_a_whole_control_over_its_links(settings: Settings) -> None:
     await control.stop()
 
     running = dict(keeping.states)
+    version = tables[-1].version
     control = await Control.open(settings)
     await control.start()
     assert credentials(settings) == first
     assert await status(control) == "InService"
-    version = tables[-1].version
 
     async def newer() -> bool:
         return tables[-1].version > version
