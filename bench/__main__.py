@@ -10,10 +10,11 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import gateway, lifecycle, peers
+from bench import gateway, hotpath, lifecycle, peers
 from bench.load import Absent
 
 SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
+    "hotpath": hotpath.run,
     "gateway": gateway.run,
     "peers": peers.run,
     "lifecycle": lifecycle.run,
