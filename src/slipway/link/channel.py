@@ -282,9 +282,9 @@ async def connect(path: str, setup: Callable[[Channel], None] | None = None) -> 
 
 
 def bind_unix(path: str) -> socket.socket:
-    """A bound unix socket, mode 0600 before anybody can connect; an old socket file gives way."""
+    """A bound unix socket (non-blocking, not listening yet), mode 0600 before anybody can connect; an old file gives way."""
     if len(os.fsencode(path)) > 107:
-        raise OSError(f"{path}: a unix socket's path may have 107 bytes; choose a shorter run directory (--run-dir)")
+        raise OSError(f"{path} is too long for a unix socket (107 bytes): start with a shorter TMPDIR")
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

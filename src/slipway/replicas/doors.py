@@ -13,6 +13,7 @@ import socket
 import msgspec
 
 from slipway.core.replicas import Failure
+from slipway.link.channel import bind_unix
 
 BACKLOG = 1024
 _REPORT_BYTES = 64 * 1024
@@ -99,13 +100,8 @@ class Doors:
 
 
 def _listen(path: str) -> socket.socket:
-    """For the keeper's own user alone."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        sock.bind(path)
-        os.chmod(path, 0o600)
-        sock.listen(BACKLOG)
-    except OSError:
-        sock.close()
-        raise
+    """For the keeper's own user alone; blocking, as whoever inherits it expects."""
+    sock = bind_unix(path)
+    sock.setblocking(True)
+    sock.listen(BACKLOG)
     return sock
