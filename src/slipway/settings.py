@@ -30,6 +30,16 @@ class Limits:
     """Requests of one variant that wait for a worker; beyond it 503 (ServiceUnavailable)."""
     capacity_wait_seconds: float = 15.0
     """How long a request waits while a variant has no ready replica."""
+    async_body_bytes: int = 1024**3
+    """Asynchronous input and output objects."""
+    async_timeout_seconds: int = 3600
+    """Most that InvocationTimeoutSeconds may be."""
+    async_queue: int = 2_000_000
+    """Requests of one endpoint that wait or run; beyond it 503 (ServiceUnavailable)."""
+    async_attempts: int = 3
+    """Attempts whose worker died under them, before a request fails as a dead letter."""
+    async_kept_seconds: float = 7 * 86_400.0
+    """How long the record of a settled request is kept, for status and replay."""
     archive_bytes: int = 64 * 1024**3
     """Unpacked size of a model archive."""
     archive_ratio: int = 200
@@ -43,7 +53,7 @@ def profile(name: str) -> Limits:
     if name == "aws":
         return Limits()
     if name == "aws-2022":
-        return Limits(body_bytes=6 * 1024 * 1024, response_bytes=6 * 1024 * 1024)
+        return Limits(body_bytes=6 * 1024 * 1024, response_bytes=6 * 1024 * 1024, async_timeout_seconds=900)
     if name == "off":
         return Limits(
             body_bytes=1024**3,

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from slipway.core.asynchronous import AsyncOptions
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:
@@ -41,6 +43,8 @@ class Endpoint:
     name: str
     """In the caller's case: runtime calls must match it (hosting.md 2.1)."""
     variants: tuple[Variant, ...]
+    asynchronous: AsyncOptions | None = None
+    """Set for an endpoint that answers InvokeEndpointAsync alone."""
 
 
 @dataclass(frozen=True, slots=True)

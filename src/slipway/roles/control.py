@@ -15,11 +15,9 @@ import secrets
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
-from pathlib import Path
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol, TypeVar
 
-import msgspec
 import uvloop
 
 from slipway.backing.logs import Logs
@@ -42,14 +40,14 @@ from slipway.link.channel import LinkClosed
 from slipway.link.keeper import KeeperClient
 from slipway.link.routes import RouteFeed
 from slipway.link.start import die_with_parent, read_start
-from slipway.roles import events
+from slipway.roles import credentials, events, lease
 from slipway.services import World
 from slipway.services.authenticate import Keys
 from slipway.services.dispatch import Dispatcher
 from slipway.services.served import MODULES, SERVICES
 from slipway.settings import Settings
 from slipway.store import keys, leases
-from slipway.store.db import Connection, Db, StoreError
+from slipway.store.db import Db, StoreError
 from slipway.store.leases import LeaseLost
 from slipway.wire import signatures
 from slipway.wire.errors import AwsError
@@ -59,8 +57,6 @@ from slipway.wire.route import Router
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-LEASE = "control"
-LEASE_SECONDS = 15.0
 KEYS = "keys"
 HOUSEKEEPING = "housekeeping"
 KEYS_SECONDS = 60.0
@@ -100,26 +96,6 @@ async def run(settings: Settings) -> None:
         stopping.cancel()
     finally:
         await control.stop()
-
-
-class FencedDb(Db):
-    """Writes only while this control holds the lease: where another may take it over, each transaction looks first."""
-
-    token: int | None = None
-    """Set when the lease is held."""
-
-    async def write(self, fn: Callable[[Connection], T]) -> T:
-        """As `Db.write`; raises LeaseLost, with nothing written, when another control has taken over."""
-        token = self.token
-        if token is None or self.dialect == "sqlite":
-            # One data directory has one keeper (a lock on the directory), and that keeper one control.
-            return await super().write(fn)
-
-        def fenced(connection: Connection) -> T:
-            leases.guard(connection, LEASE, token)
-            return fn(connection)
-
-        return await super().write(fenced)
 
 
 class Stoppable(Feed, Protocol):
@@ -193,6 +169,13 @@ class Control:
             changed=self.changes.wait,
             keys_changed=self._keys_changed,
         )
+        self._kinds: Mapping[str, Callable[[str], Awaitable[float | None]]] = {
+            KIND: self.endpoints.reconcile,
+            STRAY: self._stray,
+            KEYS: self._keep_keys,
+            HOUSEKEEPING: self._keep_house,
+        }
+        """What the reconciler is woken for (`wake(kind, key)`), who sees to it, and seconds until the next time (or None)."""
         router = Router(ServiceModels(SERVICES))
         self.server = Server(Dispatcher(self.world, router, MODULES, self.keys), limits=HttpLimits())
 
@@ -200,12 +183,12 @@ class Control:
     async def open(cls, settings: Settings, *, keeper: Keeper | None = None, feed: Stoppable | None = None) -> Control:
         """Open the store, wait for the lease, make the first key. `keeper`, `feed`: fakes of tests."""
         os.makedirs(settings.data_dir, mode=0o700, exist_ok=True)
-        db = await FencedDb.open(settings.database_url or f"{settings.data_dir}/slipway.db")
+        db = await lease.FencedDb.open(settings.database_url or f"{settings.data_dir}/slipway.db")
         try:
             fresh = keys.mint(settings.account, f"arn:aws:iam::{settings.account}:root")
-            token, key = await _acquire(db, _node(settings.data_dir), fresh, _configured(settings))
+            token, key = await lease.acquire(db, credentials.node(settings.data_dir), fresh, credentials.configured(settings))
             db.token = token
-            _write_credentials(settings, key)
+            credentials.write_credentials(settings, key)
             return cls(settings, db, token, key, keeper=keeper, feed=feed)
         except BaseException:
             await db.close()
@@ -220,7 +203,7 @@ class Control:
         await self._publish_keys()  # before there can be a table: gateways refuse whose key it has not
         self.reconciler.wake(KEYS, "")
         asyncio.get_running_loop().call_later(HOUSEKEEPING_DELAY, self.reconciler.wake, HOUSEKEEPING, "")
-        self._tasks.append(asyncio.create_task(self._renew()))
+        self._tasks.append(asyncio.create_task(lease.renew(self.db, self._token, self.lease_lost)))
         if self._client is not None:
             self._client.open()
         else:
@@ -245,7 +228,7 @@ class Control:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.objects.close()
         with contextlib.suppress(StoreError, LeaseLost):
-            await self.db.write(lambda c: leases.release(c, LEASE, self._token))
+            await self.db.write(lambda c: leases.release(c, lease.LEASE, self._token))
         await self.db.close()
 
     async def _adopt(self) -> None:
@@ -259,14 +242,17 @@ class Control:
             self.reconciler.start()
 
     async def _reconcile(self, kind: str, key: str) -> float | None:
-        if kind == KIND:
-            return await self.endpoints.reconcile(key)
-        if kind == STRAY:
-            await self.instances.stop_stray(key)
-            return None
-        if kind == KEYS:
-            await self._publish_keys()
-            return KEYS_SECONDS
+        return await self._kinds[kind](key)
+
+    async def _stray(self, id: str) -> float | None:
+        await self.instances.stop_stray(id)
+        return None
+
+    async def _keep_keys(self, _key: str) -> float | None:
+        await self._publish_keys()
+        return KEYS_SECONDS
+
+    async def _keep_house(self, _key: str) -> float | None:
         await self.db.write(lambda c: keys.purge(c, time.time() - EXPIRED_SECONDS))
         await asyncio.to_thread(self.logs.expire)
         return HOUSEKEEPING_SECONDS
@@ -308,21 +294,6 @@ class Control:
         host = self.settings.local_url.partition("://")[2]
         return signatures.presign("GET", f"/{bucket}/{key}", own.id, own, self.settings.region, host, expires, time.time())
 
-    async def _renew(self) -> None:
-        """Keep the lease; a control that has lost it must not write any more, and ends."""
-        while True:
-            await asyncio.sleep(LEASE_SECONDS / 3)
-            try:
-                await self.db.write(lambda c: leases.renew(c, LEASE, self._token, LEASE_SECONDS))
-            except LeaseLost:
-                logger.error("lease-lost")
-                self.lease_lost.set_result(None)
-                return
-            except StoreError as error:
-                logger.warning("lease-not-renewed", extra={"error": str(error)})
-            except Exception:
-                logger.exception("lease-not-renewed")
-
 
 def _objects(settings: Settings, db: Db) -> Objects:
     external = settings.external_s3
@@ -341,70 +312,6 @@ def machine() -> InstanceType:
     """What this machine has for a container."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return InstanceType(cpus, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-
-
-def _configured(settings: Settings) -> list[Key]:
-    """The settings' keys."""
-    return [Key(key.id, key.secret, key.account, f"arn:aws:iam::{key.account}:{keys.CONFIGURED}") for key in settings.keys]
-
-
-async def _acquire(db: Db, holder: str, fresh: Key, configured: list[Key]) -> tuple[int, Key]:
-    """The lease's fencing token, when whoever held it has let go or is long gone; and the data directory's own key."""
-
-    def acquire(connection: Connection) -> tuple[int, Key] | None:
-        token = leases.acquire(connection, LEASE, holder, LEASE_SECONDS)
-        if token is None:
-            return None
-        keys.configure(connection, configured, time.time())
-        return token, keys.first(connection, fresh, time.time())
-
-    waiting = False
-    while True:
-        acquired = await db.write(acquire)
-        if acquired is not None:
-            return acquired
-        if not waiting:
-            logger.warning("lease-held", extra={"seconds": LEASE_SECONDS})
-            waiting = True
-        await asyncio.sleep(0.5)
-
-
-def _node(data_dir: str) -> str:
-    """This data directory's name for itself, made once."""
-    path = Path(data_dir) / "node"
-    try:
-        return path.read_text()
-    except FileNotFoundError:
-        name = secrets.token_hex(8)
-        _write_private(path, name.encode())
-        return name
-
-
-def _write_credentials(settings: Settings, key: Key) -> None:
-    """For `slipway env` and the commands: mode 0600."""
-    values = {
-        "access_key_id": key.id,
-        "secret_access_key": key.secret,
-        "account": key.account,
-        "region": settings.region,
-    }
-    content = msgspec.json.format(msgspec.json.encode(values), indent=2) + b"\n"
-    path = Path(settings.data_dir) / "credentials.json"
-    with contextlib.suppress(FileNotFoundError):
-        if path.read_bytes() == content:
-            return
-    _write_private(path, content)
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """Replace the file whole; it was never readable by others."""
-    fresh = path.with_name(path.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with open(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(fresh, path)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from slipway.store import keys, leases, objects, resources, uploads
 from slipway.store.engines import StoreError
 from slipway.store.schema import metadata
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in `migrations/versions`; revisions are numbers of four digits, so that they compare as text."""
 
 TABLES = (

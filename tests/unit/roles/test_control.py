@@ -190,7 +190,7 @@ async def test_no_table_goes_out_without_keys(settings: Settings, monkeypatch: p
 
 
 async def test_a_control_that_loses_its_lease_ends(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slipway.roles.control.LEASE_SECONDS", 0.03)
+    monkeypatch.setattr("slipway.roles.lease.LEASE_SECONDS", 0.03)
     control = await Control.open(settings)
     await control.start()
 
