@@ -69,12 +69,16 @@ class Lane:
     def freed(self, count: int) -> None:
         """So many calls are off this lane."""
         self.busy -= count
+        owner = self.owner
+        counters = owner.counters
+        if counters.invocations >= counters.fold_at:
+            counters.fold()
         if self.draining:
             if self.busy <= 0:
                 self.close()
-                self.owner.drained(self)
+                owner.drained(self)
         else:
-            self.owner.pump(self)
+            owner.pump(self)
 
     def finished(self, call: Call, clean: bool) -> None:
         """An HTTP exchange ended; not `clean`: it was cut while the worker may still be at it."""
