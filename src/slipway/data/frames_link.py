@@ -69,9 +69,8 @@ class FramesLink(asyncio.Protocol):
         outgoing = self._outgoing
         if not outgoing:
             self._loop.call_soon(self._flush)
-        outgoing.append(_pack(len(head) + len(body), _REQUEST, 0, len(head), 0, call.timeout_ms, ident))
-        outgoing.append(head)
-        outgoing.append(body)
+        size = len(head)
+        outgoing += (_pack(size + len(body), _REQUEST, 0, size, 0, call.timeout_ms, ident), head, body)
 
     def _flush(self) -> None:
         outgoing, self._outgoing = self._outgoing, []
@@ -94,8 +93,9 @@ class FramesLink(asyncio.Protocol):
         position, end = 0, len(data)
         answers = 0
         now = perf_counter()
-        pending = self.pending
-        response_bytes = self._lane.limits.response_bytes
+        pending, parts = self.pending, self._parts
+        lane = self._lane
+        response_bytes = lane.limits.response_bytes
         while end - position >= _HEADER_SIZE:
             length, kind, flags, head_size, status, _, ident = _unpack(data, position)
             if length > _MAX_FRAME or head_size > length:
@@ -113,29 +113,30 @@ class FramesLink(asyncio.Protocol):
                 if call is None:
                     continue
                 answers += 1
-                if self._parts and ident in self._parts:
-                    body = b"".join((*self._parts.pop(ident), body))
+                if parts and ident in parts:
+                    body = b"".join((*parts.pop(ident), body))
                 if not call.done:
                     call.done = True
-                    if call.bucket is not None:
-                        call.bucket.discard(call)
+                    bucket = call.bucket
+                    if bucket is not None:
+                        bucket.discard(call)
                     try:
                         if flags or len(body) > response_bytes:
                             call.failed(BROKEN if flags & frames.BROKEN else TOO_LARGE)
                         else:
                             call.replied(status, head, body, now)
                     except Exception:
-                        logger.exception("answer-failed", extra={"worker": self._lane.address})
+                        logger.exception("answer-failed", extra={"worker": lane.address})
             elif kind == _PART:
                 self._part(ident, body)
             elif kind == _BUSY:
-                self._lane.refused(self.pending.pop(ident, None))
+                lane.refused(pending.pop(ident, None))
             elif kind == _HELLO:
-                self._lane.greeted(frames.hello_version(body))
+                lane.greeted(frames.hello_version(body))
         self._buffer = data[position:] if position < end else b""
         if answers:
             self._measure(now, answers)
-            self._lane.freed(answers)
+            lane.freed(answers)
 
     def _part(self, ident: int, body: bytes) -> None:
         call = self.pending.get(ident)

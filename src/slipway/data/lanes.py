@@ -24,6 +24,7 @@ FOREIGN_CONCURRENCY = 128
 """Requests that a foreign container gets at a time; what it does with them is its own matter."""
 _RETRY = (0.02, 0.05, 0.1, 0.25, 0.5)
 _BUSY_PAUSE = 0.01
+_MAX_BODY = frames.MAX_BODY
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +119,9 @@ class WorkerLane(Lane):
         self.speaks_frames = False
 
     def take(self, call: Call) -> None:
-        if call.framed and self.speaks_frames and len(call.body) <= frames.MAX_BODY and self._link is not None:
-            self._link.send(call)
+        link = self._link
+        if link is not None and self.speaks_frames and call.framed and len(call.body) <= _MAX_BODY:
+            link.send(call)
         else:
             call.sent = perf_counter()
             call.carry(self)

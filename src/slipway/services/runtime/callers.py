@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
 
+from slipway.core.routing import endpoint_key
 from slipway.http.exchange import Exchange
 from slipway.services.strangers import refuse_strangers
 from slipway.wire.auth_errors import auth_error, not_authorized
@@ -17,16 +17,19 @@ SERVICE = "sagemaker-runtime"
 """Its name in a key's list of services; the credential scope says `sagemaker`."""
 _SCOPES = frozenset(("sagemaker",))
 
-_OF_BROWSERS = frozenset((b"origin", b"sec-fetch-site"))
-"""What `refuse_strangers` looks at beside the host."""
 _WELCOME = 64
 
 
-class Caller(NamedTuple):
-    account: str
-    region: str
-    claim: Claim | None
-    """To be checked against the body's hash before anything is dispatched, if it says so; None without signatures."""
+class Caller:
+    __slots__ = ("account", "claim", "prefix", "region")
+
+    def __init__(self, account: str, region: str, claim: Claim | None) -> None:
+        self.account = account
+        self.region = region
+        self.prefix = endpoint_key(account, region, "")
+        """Of the keys of this caller's endpoints."""
+        self.claim = claim
+        """To be checked against the body's hash before anything is dispatched, if it says so; None without signatures."""
 
     def learns(self, error: AwsError) -> AwsError | Unproven:
         """What to raise for an error that tells about the account: itself, or Unproven while the caller is."""
@@ -78,7 +81,8 @@ def unsigned(account: str, region: str, host: str = "127.0.0.1") -> Authenticate
 
     def authenticate(exchange: Exchange) -> Caller:
         values, headers = exchange.values, exchange.headers
-        plain = len(values) == len(headers) and _OF_BROWSERS.isdisjoint(values)
+        # `origin` and `sec-fetch-site` are what `refuse_strangers` looks at beside the host
+        plain = b"origin" not in values and b"sec-fetch-site" not in values and len(values) == len(headers)
         if not plain or values.get(b"host") not in welcome:
             try:
                 refuse_strangers(headers, host)

@@ -55,6 +55,7 @@ _RETURNED = {
     _PREFIX + b"new-session-id": b"X-Amzn-SageMaker-New-Session-Id",
     _PREFIX + b"closed-session-id": b"X-Amzn-SageMaker-Closed-Session-Id",
 }
+_NONE: Mapping[bytes, bytes] = {}
 _VISIBLE = re.compile(rb"[ -~]*")
 _CACHED, _CACHED_BYTES = 512, 256
 
@@ -67,17 +68,12 @@ def request_head(values: Mapping[bytes, bytes], stream: bool, custom_limit: int)
     if stream or not _UNUSUAL.isdisjoint(values):
         return _unusual_head(values, _FORWARDED_STREAM if stream else _FORWARDED, custom_limit)
     content_type, accept = values.get(b"content-type"), values.get(b"accept")
-    if content_type is None:
-        if accept is None:
-            return b"", {}
-        head = b"accept\0%b\0" % accept
-    elif accept is None:
-        head = b"content-type\0%b\0" % content_type
-    else:
-        head = b"content-type\0%b\0accept\0%b\0" % (content_type, accept)
+    head = b"" if content_type is None else b"content-type\0" + content_type + b"\0"
+    if accept is not None:
+        head += b"accept\0" + accept + b"\0"
     if len(head) > 1024:
         return _unusual_head(values, _FORWARDED, custom_limit)
-    return head, {}
+    return head, _NONE
 
 
 def _unusual_head(
@@ -124,13 +120,13 @@ class ReturnedHeaders:
         self._known: dict[tuple[bytes, bytes], bytes] = {}
 
     def block(self, head: bytes, variant: bytes) -> bytes:
-        """With the line that names the variant."""
+        """With the line that names the variant, and the beginning of the one with the request's id."""
         known = self._known.get((head, variant))
         return known if known is not None else self._render(head, variant)
 
     def _render(self, head: bytes, variant: bytes) -> bytes:
         pairs = [*returned_pairs(unpack_head(head)), (b"x-Amzn-Invoked-Production-Variant", variant)]
-        block = b"".join(b"%b: %b\r\n" % pair for pair in pairs)
+        block = b"".join(b"%b: %b\r\n" % pair for pair in pairs) + b"x-amzn-RequestId: "
         if len(head) <= _CACHED_BYTES:
             if len(self._known) >= _CACHED:
                 self._known.clear()

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import uuid
 from collections.abc import Callable, Mapping
@@ -53,22 +54,21 @@ class Runtime:
         self._authenticate = authenticate
         self._roll = roll
         self._routes: dict[bytes, Route | Literal[False]] = {}
-        self._id_prefix = str(uuid.uuid4())[:24].encode()
-        self._id = 0
+        self._ids = map(b"%b%%012x".__mod__(str(uuid.uuid4())[:24].encode()).__mod__, itertools.count(1))
 
     def __call__(self, exchange: Exchange) -> bool:
         """The server's fast hook: True when the exchange is an invocation (claimed, or refused already)."""
-        target = exchange.target
+        target, values = exchange.target, exchange.values
         route = self._routes.get(target)
         if route is None:
             route = self._learn(target)
         if route is False or exchange.method != "POST":
             return False
-        authorization = exchange.values.get(b"authorization")
-        if authorization is not None and (b"/s3/aws4_request" in authorization or authorization.startswith(b"AWS ")):
-            return False  # a bucket may be called `endpoints` (hosting.md 1.2): the credential scope decides
-        self._id = number = self._id + 1
-        request_id = b"%b%012x" % (self._id_prefix, number & 0xFFFFFFFFFFFF)
+        if b"authorization" in values:
+            authorization = values[b"authorization"]
+            if b"/s3/aws4_request" in authorization or authorization.startswith(b"AWS "):
+                return False  # a bucket may be called `endpoints` (hosting.md 1.2): the credential scope decides
+        request_id = next(self._ids)
         try:
             self._admit(exchange, route, request_id)
         except Unproven as unproven:
@@ -93,20 +93,22 @@ class Runtime:
         name, operation = route
         caller = self._authenticate(exchange)
         limits = self.limits
-        head, steering = headers.request_head(exchange.values, operation == STREAM, limits.custom_attributes)
+        streamed = operation == STREAM
+        head, steering = headers.request_head(exchange.values, streamed, limits.custom_attributes)
         length = exchange.length
-        if length is not None and length > limits.body_bytes:
+        most = limits.body_bytes
+        if length is not None and length > most:
             raise answers.oversize(request_id)
-        endpoint = self.slots.endpoints.get(f"{caller.account}/{caller.region}/{name}")
+        endpoint = self.slots.endpoints.get(caller.prefix + name)
         target = None
         if endpoint is None or steering or operation == ASYNC:
             try:
                 endpoint, target = self._steer(caller, route, steering)
             except AwsError as error:
                 raise caller.learns(error) from None
-        kind = StreamInvocation if operation == STREAM else Invocation
+        kind = StreamInvocation if streamed else Invocation
         exchange.claimant = kind(self, exchange, caller, endpoint, target, head, request_id)
-        exchange.limit = limits.body_bytes
+        exchange.limit = most
 
     def _steer(self, caller: Caller, route: Route, steering: Mapping[bytes, bytes]) -> tuple[EndpointSlots, str | None]:
         """The endpoint, and the variant that is named, if one is. Raises AwsError."""
@@ -218,12 +220,12 @@ class Invocation(Admitted, invoke.Call):
         assert slots is not None
         counters = slots.counters
         counters.invocations += 1
-        model = now - self.sent
-        counters.model.add(model)
-        counters.overhead.add(self.sent - self._began)
+        sent = self.sent
+        counters.model.add(now - sent)
+        counters.overhead.add(sent - self._began)
         if 200 <= status < 300:
             self.body = b""
-            block = b"%bx-amzn-RequestId: %b\r\n" % (self._runtime.returned.block(head, slots.name), self._request_id)
+            block = self._runtime.returned.block(head, slots.name) + self._request_id + b"\r\n"
             self._exchange.respond_block(200, block, b"" if status == 204 else body)
             return
         counters.model_answered(status)
