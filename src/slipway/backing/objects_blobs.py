@@ -51,6 +51,8 @@ class Blobs:
         """To be removed when the last reader is through."""
         self._going: set[str] = set()
         """Being removed: gone to whoever comes now, whatever the disk still says."""
+        self._folders: set[str] = set()
+        """Folders of blobs that this process knows to be on disk: one that is merely there may still be lost with the power."""
         os.makedirs(self._temporary, mode=0o700, exist_ok=True)
 
     def close(self) -> None:
@@ -73,7 +75,7 @@ class Blobs:
         except asyncio.CancelledError:
             opened.add_done_callback(_close_quietly)
             raise
-        return BlobWriter(name, temporary, self.path(name), fd, self._pool)
+        return BlobWriter(name, temporary, self.path(name), fd, self._pool, self._folders)
 
     async def read(self, segments: Sequence[Segment], start: int, length: int) -> AsyncIterator[bytes]:
         """The bytes of the segments' concatenation, one piece read ahead. OSError."""
@@ -189,12 +191,13 @@ class Blobs:
 class BlobWriter:
     """One blob being written. `feed` it, then `finish` or `drop` it; not from two tasks at once."""
 
-    def __init__(self, name: str, temporary: str, final: str, fd: int, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, name: str, temporary: str, final: str, fd: int, pool: ThreadPoolExecutor, folders: set[str]) -> None:
         self.name = name
         self._temporary = temporary
         self._final = final
         self._fd = fd
         self._pool = pool
+        self._folders = folders
         self._pending: list[asyncio.Future[None]] = []
         self._unflushed = 0
         self._finished = False
@@ -230,9 +233,12 @@ class BlobWriter:
     def _publish(self) -> None:
         os.fsync(self._fd)
         folder = os.path.dirname(self._final)
-        if not os.path.isdir(folder):
+        if folder not in self._folders:
             os.makedirs(folder, mode=0o700, exist_ok=True)
-            _sync_folder(os.path.dirname(folder))
+            directory = os.path.dirname(folder)
+            _sync_folder(directory)
+            _sync_folder(os.path.dirname(directory))
+            self._folders.add(folder)
         os.rename(self._temporary, self._final)
         _sync_folder(folder)
 
