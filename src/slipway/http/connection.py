@@ -20,8 +20,8 @@ from slipway.http import render
 from slipway.http.answering import answer_with
 from slipway.http.body import IncomingBody, gone
 from slipway.http.exchange import Exchange
-from slipway.http.heads import RARE, Fault, check_head, check_rare
-from slipway.http.messages import Headers, Request, Response
+from slipway.http.heads import ORDINARY, RARE, Fault, check_head, check_rare
+from slipway.http.messages import Request, Response
 
 if TYPE_CHECKING:
     from slipway.http.server import Server
@@ -48,18 +48,17 @@ class Connection(asyncio.Protocol):
         "_feeding",
         "_head_bytes",
         "_head_done",
-        "_headers",
         "_incoming",
         "_long",
         "_parser",
         "_paused",
         "_queue",
         "_resuming",
-        "_sink",
         "_stamp",
         "_task",
         "_trailing",
         "_unsent",
+        "_values",
         "scheme",
         "server",
         "transport",
@@ -75,9 +74,8 @@ class Connection(asyncio.Protocol):
         self._queue: deque[Exchange] = deque()
         self._ahead: list[bytes] = []
         self._head_done = False
-        self._sink: Headers = []
-        """Takes trailers."""
-        self._headers = self._sink
+        self._values: dict[bytes, bytes] | None = None
+        """Of the head that is arriving; without one, headers are trailers."""
         self._trailing = 0
         self._fed = 0
         """Bytes that came for a head that is not complete; `_long`: so many that it may exceed a bound."""
@@ -148,7 +146,7 @@ class Connection(asyncio.Protocol):
         if self._resuming or self._closing:
             return
         self._incoming = exchange = Exchange(self)
-        self._headers = exchange.headers
+        self._values = exchange.values
         self._head_done = False
         self._stamp = self.server.clock
 
@@ -158,29 +156,41 @@ class Connection(asyncio.Protocol):
             incoming.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value.rstrip(b" \t")))
+        values = self._values
+        name = name.lower()
+        if values is None:
+            self._trailing += 1
+        elif name in values:
+            if self._incoming is not None:
+                self._incoming.repeat(name, value.rstrip(b" \t"))
+        else:
+            values[name] = value.rstrip(b" \t")
 
     def on_headers_complete(self) -> None:
         incoming = self._incoming
         if self._resuming or incoming is None:
             return
         self._head_done = True
-        self._headers = self._sink
+        values, self._values = incoming.values, None
         self._fed = 0
         server = self.server
         limits = server.limits
-        headers = incoming.headers
-        if self._long or len(headers) > limits.headers or len(incoming.target) > limits.target_bytes:
+        if (
+            self._long
+            or len(values) > limits.headers
+            or len(incoming.target) > limits.target_bytes
+            or incoming.repeated is not None
+        ):
             check_head(incoming, limits)
         parser = self._parser
         method = parser.get_method()
         incoming.method = _METHODS.get(method) or method.decode("ascii")
-        incoming.values = values = dict(headers)
-        length = values.get(b"content-length")
-        if length is not None:
-            incoming.length = int(length)
+        if b"content-length" in values:
+            incoming.length = int(values[b"content-length"])
         keep_alive = parser.should_keep_alive()
-        if not keep_alive or not RARE.isdisjoint(values):
+        if ORDINARY.issuperset(values) and not incoming.repeated is not None:
+            incoming.ordinary = True
+        if not keep_alive or not (incoming.ordinary or RARE.isdisjoint(values)):
             check_rare(incoming, parser.get_http_version())
         if server.stopping or not keep_alive:
             incoming.keep_alive = False
@@ -211,9 +221,9 @@ class Connection(asyncio.Protocol):
             else:
                 budget.used += len(data)
                 exchange.held = received
-                exchange.parts.append(data)
+                exchange.keep(data)
         else:
-            exchange.parts.append(data)
+            exchange.keep(data)
 
     def on_message_complete(self) -> None:
         exchange = self._incoming
@@ -231,9 +241,8 @@ class Connection(asyncio.Protocol):
         if claimant is None or exchange.answered:
             self._deliver(exchange)
             return
-        parts = exchange.parts
         try:
-            claimant.whole(parts[0] if len(parts) == 1 else b"".join(parts))
+            claimant.whole(exchange.collected())
         except Exception:
             logger.exception("claimant-failed")
             self._crashed()
@@ -242,7 +251,7 @@ class Connection(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         self._feeding = True
-        self._fed = fed = self._fed + len(data)
+        fed = self._fed + len(data)
         self._long = fed > self._head_bytes
         try:
             self._parser.feed_data(data)
@@ -251,17 +260,15 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             self._malformed(error)
         self._feeding = False
-        if self._incoming is None or self._head_done:
-            self._fed = 0
-        elif self._long and not self._closing:
-            self._broken(Fault(431, "the request's headers are too large"))
-        if self._sink:
+        if self._incoming is not None and not self._head_done:
+            self._fed = fed
+            if self._long and not self._closing:
+                self._broken(Fault(431, "the request's headers are too large"))
+        if self._trailing:
             self._trailers()
 
     def _trailers(self) -> None:
         """Fields after a chunked body are dropped, and bounded."""
-        self._trailing += len(self._sink)
-        self._sink.clear()
         if self._incoming is None:
             self._trailing = 0
         elif self._trailing > self.server.limits.headers and not self._closing:
@@ -330,9 +337,8 @@ class Connection(asyncio.Protocol):
             self._send_continue if exchange.expects else None,
             self._pause_body,
         )
-        for part in exchange.parts:
-            body.feed(part)
-        exchange.parts = []
+        if exchange.first:
+            body.feed(exchange.collected())
         request = Request(exchange.method, exchange.target, exchange.headers, body, self.scheme)
         self.run(exchange, functools.partial(server.handler, request))
 
@@ -348,10 +354,8 @@ class Connection(asyncio.Protocol):
         if exchange.body is not None:
             exchange.body.finish()
         elif exchange.claimant is not None and not exchange.answered:
-            parts = exchange.parts
-            exchange.parts = []
             try:
-                exchange.claimant.whole(parts[0] if len(parts) == 1 else b"".join(parts))
+                exchange.claimant.whole(exchange.collected())
             except Exception:
                 logger.exception("claimant-failed")
                 self._crashed()
@@ -383,8 +387,8 @@ class Connection(asyncio.Protocol):
             return
         self._current = None
         exchange.claimant = None
-        if exchange.parts:
-            exchange.parts = []
+        if exchange.first:
+            exchange.collected()
         self._stamp = self.server.clock
         if exchange.body is not None and not exchange.complete:
             exchange.body.fail(gone())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
+from itertools import islice
 from typing import TYPE_CHECKING, Protocol
 
 from slipway.http import render
@@ -39,8 +40,8 @@ class Exchange:
     method = ""
     target = b""
     length: int | None = 0
-    values: Mapping[bytes, bytes] = {}
-    """The headers by name; of a repeated one, the last."""
+    ordinary = False
+    """Each header came once, and all are among `heads.ORDINARY`: most requests need no further look at their headers."""
     upgrade = False
     expects = False
     """The client waits for 100 Continue, which has not been sent."""
@@ -57,11 +58,45 @@ class Exchange:
     limit = 0
     claimant: Claimant | None = None
     body: IncomingBody | None = None
+    first = b""
+    """Of the body's pieces, collected for who claims; `rest`: the others."""
+    rest: list[bytes] | None = None
+    repeated: Headers | None = None
+    """The headers up to the last one that repeats a name; `_listed`: how many of `values` they are."""
+    _listed = 0
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.headers: Headers = []
-        self.parts: list[bytes] = []
+        self.values: dict[bytes, bytes] = {}
+        """The headers by name; of a repeated one, the last."""
+
+    @property
+    def headers(self) -> Headers:
+        """All of them, in the order they came."""
+        if self.repeated is None:
+            return list(self.values.items())
+        return [*self.repeated, *islice(self.values.items(), self._listed, None)]
+
+    def repeat(self, name: bytes, value: bytes) -> None:
+        """Take a header whose name has come before."""
+        self.repeated = [*self.headers, (name, value)]
+        self._listed = len(self.values)
+        self.values[name] = value
+
+    def keep(self, data: bytes) -> None:
+        """Collect a piece of the body."""
+        if not self.first:
+            self.first = data
+        elif self.rest is None:
+            self.rest = [data]
+        else:
+            self.rest.append(data)
+
+    def collected(self) -> bytes:
+        """The body's pieces as one; they are not kept any longer."""
+        data = self.first if self.rest is None else b"".join((self.first, *self.rest))
+        self.first, self.rest = b"", None
+        return data
 
     def header(self, name: bytes) -> bytes | None:
         """The first value of the (lower-case) `name`."""

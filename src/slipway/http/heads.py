@@ -7,6 +7,10 @@ from slipway.http.limits import HttpLimits
 
 RARE = frozenset((b"transfer-encoding", b"expect", b"connection", b"upgrade"))
 """Headers that concern the connection; without them it is HTTP/1.1 as usual."""
+ORDINARY = frozenset(
+    (b"host", b"content-type", b"content-length", b"accept", b"accept-encoding", b"accept-language", b"user-agent")
+)
+"""Headers of which, when each came once and no other, none concerns the connection, the caller or the routing."""
 
 
 class Fault(Exception):

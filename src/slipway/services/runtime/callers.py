@@ -80,17 +80,17 @@ def unsigned(account: str, region: str, host: str = "127.0.0.1") -> Authenticate
     welcome: set[bytes] = set()
 
     def authenticate(exchange: Exchange) -> Caller:
-        values, headers = exchange.values, exchange.headers
-        # `origin` and `sec-fetch-site` are what `refuse_strangers` looks at beside the host
-        plain = b"origin" not in values and b"sec-fetch-site" not in values and len(values) == len(headers)
+        values, plain = exchange.values, exchange.ordinary
+        if not plain:  # `origin` and `sec-fetch-site` are what `refuse_strangers` looks at beside the host
+            plain = b"origin" not in values and b"sec-fetch-site" not in values and exchange.repeated is None
         if not plain or values.get(b"host") not in welcome:
             try:
-                refuse_strangers(headers, host)
+                refuse_strangers(exchange.headers, host)
             except SignatureError as error:
                 raise signature_refused(error) from None
             if plain and len(welcome) < _WELCOME:
                 welcome.add(values[b"host"])  # the next such request needs no second look
-        if b"authorization" not in values and b"X-Amz-Credential" not in exchange.target:
+        if b"X-Amz-Credential" not in exchange.target and (exchange.ordinary or b"authorization" not in values):
             return nobody
         scope = scope_of(exchange.headers, exchange.target)
         return nobody if scope is None or scope[0] == region else Caller(account, scope[0], None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from slipway.http.exchange import Exchange
 from slipway.http.messages import Headers
 from slipway.http.render import clean_value
 from slipway.wire.errors import AwsError
@@ -60,17 +61,14 @@ _VISIBLE = re.compile(rb"[ -~]*")
 _CACHED, _CACHED_BYTES = 512, 256
 
 
-def request_head(values: Mapping[bytes, bytes], stream: bool, custom_limit: int) -> tuple[bytes, Mapping[bytes, bytes]]:
-    """The container's head, packed as in frames; and the headers that steer, by lower-case name. Raises AwsError.
-
-    `values`: the caller's headers by lower-case name.
-    """
-    if stream or not _UNUSUAL.isdisjoint(values):
+def request_head(exchange: Exchange, stream: bool, custom_limit: int) -> tuple[bytes, Mapping[bytes, bytes]]:
+    """The container's head, packed as in frames; and the headers that steer, by lower-case name. Raises AwsError."""
+    values = exchange.values
+    if stream or not (exchange.ordinary or _UNUSUAL.isdisjoint(values)):
         return _unusual_head(values, _FORWARDED_STREAM if stream else _FORWARDED, custom_limit)
-    content_type, accept = values.get(b"content-type"), values.get(b"accept")
-    head = b"" if content_type is None else b"content-type\0" + content_type + b"\0"
-    if accept is not None:
-        head += b"accept\0" + accept + b"\0"
+    head = b"content-type\0" + values[b"content-type"] + b"\0" if b"content-type" in values else b""
+    if b"accept" in values:
+        head += b"accept\0" + values[b"accept"] + b"\0"
     if len(head) > 1024:
         return _unusual_head(values, _FORWARDED, custom_limit)
     return head, _NONE

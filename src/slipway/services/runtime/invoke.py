@@ -64,7 +64,7 @@ class Runtime:
             route = self._learn(target)
         if route is False or exchange.method != "POST":
             return False
-        if b"authorization" in values:
+        if not exchange.ordinary and b"authorization" in values:
             authorization = values[b"authorization"]
             if b"/s3/aws4_request" in authorization or authorization.startswith(b"AWS "):
                 return False  # a bucket may be called `endpoints` (hosting.md 1.2): the credential scope decides
@@ -94,7 +94,7 @@ class Runtime:
         caller = self._authenticate(exchange)
         limits = self.limits
         streamed = operation == STREAM
-        head, steering = headers.request_head(exchange.values, streamed, limits.custom_attributes)
+        head, steering = headers.request_head(exchange, streamed, limits.custom_attributes)
         length = exchange.length
         most = limits.body_bytes
         if length is not None and length > most:
