@@ -11,13 +11,14 @@ import logging
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple, Self, TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DataError, DBAPIError, InternalError, OperationalError
 
 from slipway.store import migrate
+from slipway.store.announcements import Announcements, Watch, announced
 from slipway.store.engines import (
     BadValue,
     StoreError,
@@ -104,9 +105,13 @@ class Db:
         """`sqlite` or `postgresql`."""
         self._writes = _Calls(waiting)
         self._reads = _Calls(waiting)
-        self._threads = [threading.Thread(target=_serve, args=(writing, self._writes, GROUP), name="store-writer", daemon=True)]
+        self._announcements = Announcements()
+        tell = self._announcements.tell
+        self._threads = [
+            threading.Thread(target=_serve, args=(writing, self._writes, GROUP, tell), name="store-writer", daemon=True)
+        ]
         self._threads += [
-            threading.Thread(target=_serve, args=(reading, self._reads, 1), name=f"store-reader-{n}", daemon=True)
+            threading.Thread(target=_serve, args=(reading, self._reads, 1, tell), name=f"store-reader-{n}", daemon=True)
             for n in range(readers)
         ]
         for thread in self._threads:
@@ -146,6 +151,10 @@ class Db:
         """
         return await self._call(self._writes, fn)
 
+    def watch(self, topic: str) -> Watch:
+        """A context manager whose `wait` ends when a committed `write` has announced the topic (`store.announcements`)."""
+        return Watch(self._announcements, topic)
+
     async def _call(self, calls: _Calls, fn: Callable[[Connection], T]) -> T:
         loop = asyncio.get_running_loop()
         call = _Call(fn, loop, loop.create_future())
@@ -154,13 +163,14 @@ class Db:
         return result
 
 
-def _serve(engine: Engine, calls: _Calls, most: int) -> None:
+def _serve(engine: Engine, calls: _Calls, most: int, tell: Callable[[Collection[str]], None]) -> None:
     """A thread's life: take what has arrived, run it in one transaction, answer. Connects when there is something to do."""
     connection: Connection | None = None
     while group := calls.take(most):
         try:
             connection = connection or engine.connect()
             outcomes = _run(connection, group)
+            tell(announced(connection))
         except BaseException as error:  # noqa: BLE001 - the thread must survive, and every waiting caller hear of it
             logger.warning("store-transaction-failed", extra={"calls": len(group), "error": _reason(error)})
             outcomes = [_Outcome(call, None, _unavailable(error)) for call in group]

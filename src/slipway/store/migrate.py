@@ -10,7 +10,7 @@ import os
 
 from sqlalchemy import Connection, inspect, text
 
-from slipway.store import keys, leases, objects, resources, uploads
+from slipway.store import keys, leases, objects, queues, resources, uploads
 from slipway.store.engines import StoreError
 from slipway.store.schema import metadata
 
@@ -27,6 +27,8 @@ TABLES = (
     objects.objects,
     uploads.uploads,
     uploads.parts,
+    queues.queues,
+    queues.messages,
 )
 """Named here so that whoever has `metadata` from this module has all of it."""
 

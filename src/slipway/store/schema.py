@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from sqlalchemy import BigInteger, Connection, Double, MetaData, Table, Text, TypeDecorator
+from sqlalchemy import BigInteger, Connection, Double, Integer, MetaData, Table, Text, TypeDecorator
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.engine import Dialect
 
@@ -32,6 +32,9 @@ Moment: Double[float] = Double()
 """Epoch seconds."""
 
 Number = BigInteger()
+
+Serial = BigInteger().with_variant(Integer, "sqlite")
+"""A primary key that counts up by itself (SQLite does that for INTEGER alone, of 64 bits there)."""
 
 
 class Json(TypeDecorator[Any]):
