@@ -119,8 +119,13 @@ class Claimed:
     publish: Staged | None = None
 
 
-OutcomeKind = Literal["succeeded", "failed", "lost", "released"]
-"""`lost`: the worker died under it, another attempt may succeed; `released`: it was never sent to a container."""
+OutcomeKind = Literal["succeeded", "failed", "lost", "released", "published"]
+"""`lost`: the worker died under it, another attempt may succeed; `released`: it was never sent to a container.
+
+With an external store `succeeded` (its `staged` has an `attempt_key`) wins the decision but ends nothing: the winner publishes
+under the same lease, and then settles once more with `published`, which makes the state and sends the notification. Whoever
+claims a request with `publish` set does the same two last steps.
+"""
 
 CauseKind = Literal["", "model-error", "timeout", "no-answer", "too-large", "download", "upload"]
 
