@@ -42,27 +42,26 @@ _HOP = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"content-
 
 
 class Call:
-    """One request. Subclasses say what becomes of it in `replied` and `failed`: one of them is called, once, never both.
+    """One request. Subclasses say what becomes of it in `replied` and `failed`: one of them is called, once, never both."""
 
-    (No slots: defaults in the class make it cheaper to create.)
-    """
+    __slots__ = ("body", "bucket", "done", "framed", "head", "retried", "sent", "slots", "task", "timeout_ms")
 
-    framed = True
-    """It may travel as a frame; else it is always carried over HTTP."""
-    head: bytes
-    """Headers for the model, packed as in frames."""
-    body = b""
-    bucket: set[Call] | None = None
-    """Of the wheel that times it out."""
-    done = False
-    """Answered, failed or cancelled: whatever comes later is dropped."""
-    retried = False
-    sent = 0.0
-    """perf_counter when it was handed to a worker."""
-    timeout_ms = 0
-    slots: VariantSlots | None = None
-    """Where it waits, or whose lane it has."""
-    task: asyncio.Task[None] | None = None
+    def __init__(self, head: bytes, body: bytes = b"", framed: bool = True) -> None:
+        self.head = head
+        """Headers for the model, packed as in frames."""
+        self.body = body
+        self.framed = framed
+        """It may travel as a frame; else it is always carried over HTTP."""
+        self.bucket: set[Call] | None = None
+        """Of the wheel that times it out."""
+        self.done = self.retried = False
+        """`done`: answered, failed or cancelled, whatever comes later is dropped."""
+        self.sent = 0.0
+        """perf_counter when it was handed to a worker."""
+        self.timeout_ms = 0
+        self.slots: VariantSlots | None = None
+        """Where it waits, or whose lane it has."""
+        self.task: asyncio.Task[None] | None = None
 
     def replied(self, status: int, head: bytes, body: bytes, now: float) -> None:
         """The model's answer; `head` as in frames, `now` as of perf_counter."""
@@ -161,12 +160,11 @@ def _fail(call: Call, why: str) -> None:
 class Ticket(Call):
     """A place on a lane for a coroutine that speaks HTTP with the container itself (streams): `await ticket.lane`."""
 
-    framed = False
-    place: Lane | None = None
+    __slots__ = ("lane", "place")
 
     def __init__(self, head: bytes, body: bytes) -> None:
-        self.head = head
-        self.body = body
+        super().__init__(head, body, framed=False)
+        self.place: Lane | None = None
         self.lane: asyncio.Future[Lane] = asyncio.get_running_loop().create_future()
 
     def carry(self, lane: Lane) -> None:

@@ -33,42 +33,60 @@ class Claimant(Protocol):
 class Exchange:
     """Held by its connection and by whoever answers; an answer after the client has gone is dropped.
 
-    `length` is Content-Length, None when the body is chunked, 0 without a body. (No slots: defaults in the class make it
-    cheaper to create.)
+    `length` is Content-Length, None when the body is chunked, 0 without a body.
     """
 
-    method = ""
-    target = b""
-    length: int | None = 0
-    ordinary = False
-    """Each header came once, and all are among `heads.ORDINARY`: most requests need no further look at their headers."""
-    upgrade = False
-    expects = False
-    """The client waits for 100 Continue, which has not been sent."""
-    keep_alive = True
-    old = False
-    """HTTP/1.0."""
-    complete = False
-    """The request has arrived whole."""
-    answered = False
-    """The answer's head has been written (or is not wanted any more)."""
-    received = 0
-    held = 0
-    """Bytes taken from the server's budget."""
-    limit = 0
-    claimant: Claimant | None = None
-    body: IncomingBody | None = None
-    first = b""
-    """Of the body's pieces, collected for who claims; `rest`: the others."""
-    rest: list[bytes] | None = None
-    repeated: Headers | None = None
-    """The headers up to the last one that repeats a name; `_listed`: how many of `values` they are."""
-    _listed = 0
+    __slots__ = (
+        "_listed",
+        "answered",
+        "body",
+        "claimant",
+        "complete",
+        "connection",
+        "expects",
+        "first",
+        "held",
+        "keep_alive",
+        "length",
+        "limit",
+        "method",
+        "old",
+        "ordinary",
+        "received",
+        "repeated",
+        "rest",
+        "target",
+        "upgrade",
+        "values",
+    )
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
+        self.method = ""
+        self.target = b""
+        self.length: int | None = 0
         self.values: dict[bytes, bytes] = {}
         """The headers by name; of a repeated one, the last."""
+        self.repeated: Headers | None = None
+        """The headers up to the last one that repeats a name."""
+        self.ordinary = self.upgrade = False
+        """`ordinary`: all headers are among `heads.ORDINARY`, each came once: they need no further look."""
+        self.expects = False
+        """The client waits for 100 Continue, which has not been sent."""
+        self.keep_alive = True
+        self.old = False
+        """HTTP/1.0."""
+        self.complete = False
+        """The request has arrived whole."""
+        self.answered = False
+        """The answer's head has been written (or is not wanted any more)."""
+        self.received = self.held = self.limit = 0
+        """Bytes of body; of these, taken from the server's budget; and how many a claimant allows."""
+        self.claimant: Claimant | None = None
+        self.body: IncomingBody | None = None
+        self.first = b""
+        """Of the body's pieces, collected for who claims; `rest`: the others."""
+        self.rest: list[bytes] | None = None
 
     @property
     def headers(self) -> Headers:

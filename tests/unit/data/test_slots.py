@@ -22,8 +22,7 @@ class Asking(Call):
     """Notes what became of it."""
 
     def __init__(self, body: bytes = b"x", head: list[tuple[bytes, bytes]] | None = None) -> None:
-        self.head = frames.pack_head(head or [(b"content-type", b"text/plain")])
-        self.body = body
+        super().__init__(frames.pack_head(head or [(b"content-type", b"text/plain")]), body)
         self.outcome: asyncio.Future[tuple[int, bytes] | str] = asyncio.get_running_loop().create_future()
 
     def replied(self, status: int, head: bytes, body: bytes, now: float) -> None:

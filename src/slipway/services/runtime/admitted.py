@@ -37,10 +37,8 @@ class Admitted:
         caller: Caller,
         endpoint: EndpointSlots,
         target: str | None,
-        head: bytes,
         request_id: bytes,
     ) -> None:
-        self.head = head
         self._runtime = runtime
         self._exchange = exchange
         self._caller = caller

@@ -15,6 +15,7 @@ from urllib.parse import unquote
 
 from slipway.core.routing import choose_variant, endpoint_key
 from slipway.data import invoke
+from slipway.data.invoke import Call
 from slipway.data.slots import EndpointSlots, Slots, VariantSlots
 from slipway.http.exchange import Exchange
 from slipway.services.runtime import answers, headers
@@ -107,7 +108,7 @@ class Runtime:
             except AwsError as error:
                 raise caller.learns(error) from None
         kind = StreamInvocation if streamed else Invocation
-        exchange.claimant = kind(self, exchange, caller, endpoint, target, head, request_id)
+        exchange.claimant = kind(self, exchange, caller, endpoint, target, request_id, head)
         exchange.limit = most
 
     def _steer(self, caller: Caller, route: Route, steering: Mapping[bytes, bytes]) -> tuple[EndpointSlots, str | None]:
@@ -167,8 +168,21 @@ def not_found(caller: Caller, name: str) -> AwsError:
     return AwsError("ValidationError", f"Endpoint {name} of account {caller.account} not found.", status=400)
 
 
-class Invocation(Admitted, invoke.Call):
+class Invocation(Admitted, Call):
     """One InvokeEndpoint: claims the exchange, travels as a call, answers."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        exchange: Exchange,
+        caller: Caller,
+        endpoint: EndpointSlots,
+        target: str | None,
+        request_id: bytes,
+        head: bytes,
+    ) -> None:
+        Admitted.__init__(self, runtime, exchange, caller, endpoint, target, request_id)
+        Call.__init__(self, head)
 
     # ---- the exchange's side
 

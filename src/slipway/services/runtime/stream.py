@@ -6,17 +6,23 @@ import asyncio
 import functools
 from collections.abc import AsyncGenerator
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from slipway.data import invoke
 from slipway.data.invoke import NoPlace, Ticket, post
-from slipway.data.slots import VariantSlots
+from slipway.data.slots import EndpointSlots, VariantSlots
 from slipway.http.client import ClientResponse, ConnectFailed, NoAnswer
 from slipway.http.messages import BodyTooLarge, ClientGone, Headers, Response
 from slipway.http.render import BadHeader
 from slipway.services.runtime import answers, headers
 from slipway.services.runtime.admitted import Admitted, prove
+from slipway.services.runtime.callers import Caller
 from slipway.wire.errors import AwsError
 from slipway.wire.eventstream import CONTENT_TYPE, exception_frame, payload_part
+
+if TYPE_CHECKING:
+    from slipway.http.exchange import Exchange
+    from slipway.services.runtime.invoke import Runtime
 
 TOO_SLOW = "Your model {container} did not complete sending the inference response in the allotted time."
 BROKE = "The connection to your model {container} broke before its response was complete."
@@ -27,7 +33,19 @@ _ERROR_BODY = 64 * 1024
 class StreamInvocation(Admitted):
     """Claims the exchange; from the proven body on a coroutine does the rest."""
 
-    _gone = False
+    def __init__(
+        self,
+        runtime: Runtime,
+        exchange: Exchange,
+        caller: Caller,
+        endpoint: EndpointSlots,
+        target: str | None,
+        request_id: bytes,
+        head: bytes,
+    ) -> None:
+        super().__init__(runtime, exchange, caller, endpoint, target, request_id)
+        self._head = head
+        self._gone = False
 
     def whole(self, body: bytes) -> None:
         prove(self._caller.claim, body, functools.partial(self._proven, body))
@@ -63,7 +81,7 @@ class StreamInvocation(Admitted):
         name = self._endpoint.endpoint.name
         while True:
             slots = self._runtime.choose(self._endpoint, self._target)
-            ticket = Ticket(self.head, body)
+            ticket = Ticket(self._head, body)
             slots.submit(ticket)
             try:
                 await ticket.lane
