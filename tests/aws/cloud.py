@@ -18,6 +18,7 @@ import boto3
 from botocore.config import Config
 
 from slipway.backing.logs import Logs
+from slipway.backing.metrics import Metrics
 from slipway.backing.objects_embedded import EmbeddedObjects
 from slipway.core.routing import Key
 from slipway.http.messages import Handler
@@ -62,11 +63,14 @@ class ServerThread:
         self.objects = EmbeddedObjects(self.db, f"{settings.data_dir}/objects", now=self.now)
         self.objects.start()
         self.keys = Keys(self.db, self.now)
+        self.metrics = Metrics(self.db, self.now)
+        self.metrics.start()
         self.world = World(
             settings=settings,
             db=self.db,
             objects=self.objects,
             logs=Logs(settings.logs_dir, now=self.now),
+            metrics=self.metrics,
             now=self.now,
             wake=lambda kind, arn: self.wakes.append((kind, arn)),
             changed=self._changed,
@@ -91,6 +95,7 @@ class ServerThread:
 
     async def _stop(self) -> None:
         await self.server.stop(1.0)
+        await self.metrics.stop()
         await self.objects.close()
         await self.db.close()
 

@@ -113,6 +113,7 @@ class Door:
             db=cast("Any", _NoEndpoints(self.counting)),
             objects=empty,
             logs=empty,
+            metrics=empty,
             now=time.time,
             wake=lambda *_: None,
             changed=empty,

@@ -21,6 +21,7 @@ from typing import Protocol, TypeVar
 import uvloop
 
 from slipway.backing.logs import Logs
+from slipway.backing.metrics import Metrics
 from slipway.backing.objects import ObjectInfo, Objects
 from slipway.backing.objects_embedded import EmbeddedObjects
 from slipway.backing.objects_external import ExternalObjects
@@ -122,6 +123,7 @@ class Control:
         self._link: channel.Server | None = None
         self.objects = _objects(settings, db)
         self.logs = Logs(settings.logs_dir)
+        self.metrics = Metrics(db, time.time, settings.time_scale)
         self.changes = Changes()
         self.reconciler = Reconciler(self._reconcile, self._everything)
         self._client: KeeperClient | None = None
@@ -135,6 +137,7 @@ class Control:
             lambda arn: self.reconciler.wake(KIND, arn),
             version=int(time.time() * 1000),
             drain_seconds=max(settings.limits.invoke_seconds, settings.limits.stream_seconds) + 10,
+            async_drain_seconds=settings.limits.async_timeout_seconds + 60,
         )
         self.instances = Instances(keeper, self.reconciler.wake, time.time, settings.stop_grace_seconds)
         self.endpoints = Endpoints(
@@ -164,6 +167,7 @@ class Control:
             db=db,
             objects=self.objects,
             logs=self.logs,
+            metrics=self.metrics,
             now=time.time,
             wake=self.reconciler.wake,
             changed=self.changes.wait,
@@ -198,6 +202,7 @@ class Control:
         """Answer; take over what runs; from then on reconcile."""
         if isinstance(self.objects, EmbeddedObjects):
             self.objects.start()
+        self.metrics.start()
         if isinstance(self._feed, RouteFeed):
             self._link = await channel.serve(self.settings.link_socket, self._feed.attach)
         await self._publish_keys()  # before there can be a table: gateways refuse whose key it has not
@@ -226,6 +231,7 @@ class Control:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self.metrics.stop()
         await self.objects.close()
         with contextlib.suppress(StoreError, LeaseLost):
             await self.db.write(lambda c: leases.release(c, lease.LEASE, self._token))

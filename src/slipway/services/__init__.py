@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from slipway.backing.logs import Logs
+    from slipway.backing.metrics import Metrics
     from slipway.backing.objects import Objects
     from slipway.settings import Settings
     from slipway.store.db import Db
@@ -26,6 +27,7 @@ class World:
     db: Db
     objects: Objects
     logs: Logs
+    metrics: Metrics
     now: Callable[[], float]
     """Epoch seconds."""
     wake: Callable[[str, str], None]

@@ -10,7 +10,7 @@ import os
 
 from sqlalchemy import Connection, inspect, text
 
-from slipway.store import keys, leases, objects, queues, resources, uploads
+from slipway.store import keys, leases, metrics, objects, queues, resources, scaling, scaling_activities, uploads
 from slipway.store.engines import StoreError
 from slipway.store.schema import metadata
 
@@ -27,8 +27,14 @@ TABLES = (
     objects.objects,
     uploads.uploads,
     uploads.parts,
+    metrics.series,
+    metrics.points,
     queues.queues,
     queues.messages,
+    scaling.targets,
+    scaling.policies,
+    scaling.actions,
+    scaling_activities.activities,
 )
 """Named here so that whoever has `metadata` from this module has all of it."""
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from slipway.backing.logs import Logs
+from slipway.backing.metrics import Metrics
 from slipway.backing.objects import ObjectInfo, Objects
 from slipway.control.changes import Changes
 from slipway.control.endpoints import KIND, Endpoints, Surroundings
@@ -163,6 +164,7 @@ class Control:
             db=db,
             objects=cast("Objects", self.objects),
             logs=cast("Logs", None),
+            metrics=cast("Metrics", None),
             now=lambda: self.now,
             wake=self.wake,
             changed=self.changes.wait,

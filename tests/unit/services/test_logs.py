@@ -27,6 +27,7 @@ def ctx(tmp_path: Path) -> Context:
         db=nothing,
         objects=nothing,
         logs=Logs(str(tmp_path), now=lambda: NOW),
+        metrics=nothing,
         now=lambda: NOW,
         wake=nothing,
         changed=nothing,

@@ -17,7 +17,9 @@ Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """One function for each area, called here in order."""
+    _metrics()
     _queues()
+    _scaling()
 
 
 def _queues() -> None:
@@ -54,3 +56,90 @@ def _queues() -> None:
     )
     op.create_index("ix_sqs_messages_receivable", "sqs_messages", ["queue", "visible", "id"])
     op.create_index("ix_sqs_messages_age", "sqs_messages", ["queue", "sent"])
+
+
+def _metrics() -> None:
+    op.create_table(
+        "metric_series",
+        sa.Column("id", Serial, nullable=False),
+        sa.Column("account", Word, nullable=False),
+        sa.Column("region", Word, nullable=False),
+        sa.Column("namespace", Word, nullable=False),
+        sa.Column("name", Word, nullable=False),
+        sa.Column("dimensions", Word, nullable=False),
+        sa.Column("unit", Word, nullable=False),
+        sa.Column("last", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_metric_series"),
+        sa.UniqueConstraint(
+            "account", "region", "namespace", "name", "dimensions", "unit", name="uq_metric_series_account_region_namespace_name"
+        ),
+    )
+    op.create_table(
+        "metric_points",
+        sa.Column("series", sa.BigInteger(), nullable=False),
+        sa.Column("step", sa.Integer(), nullable=False),
+        sa.Column("start", sa.Double(), nullable=False),
+        sa.Column("count", sa.Double(), nullable=False),
+        sa.Column("sum", sa.Double(), nullable=False),
+        sa.Column("minimum", sa.Double(), nullable=False),
+        sa.Column("maximum", sa.Double(), nullable=False),
+        sa.Column("buckets", sa.Text()),
+        sa.PrimaryKeyConstraint("series", "step", "start", name="pk_metric_points"),
+    )
+    op.create_index("ix_metric_points_step", "metric_points", ["step", "start"])
+
+
+def _scaling() -> None:
+    place = ("account", "region", "resource_id", "dimension")
+    op.create_table(
+        "scalable_targets",
+        *(sa.Column(name, Word, nullable=False) for name in (*place, "arn", "endpoint")),
+        sa.Column("incarnation", sa.Double(), nullable=False),
+        sa.Column("variant", Word, nullable=False),
+        sa.Column("minimum", sa.BigInteger(), nullable=False),
+        sa.Column("maximum", sa.BigInteger(), nullable=False),
+        sa.Column("role", Word, nullable=False),
+        sa.Column("suspended", sa.Text(), nullable=False),
+        sa.Column("created", sa.Double(), nullable=False),
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint(*place, name="pk_scalable_targets"),
+        sa.UniqueConstraint("arn", name="uq_scalable_targets_arn"),
+    )
+    op.create_index("ix_scalable_targets_endpoint", "scalable_targets", ["endpoint"])
+    op.create_table(
+        "scaling_policies",
+        *(sa.Column(name, Word, nullable=False) for name in (*place, "name", "arn", "kind")),
+        sa.Column("config", sa.Text(), nullable=False),
+        sa.Column("alarms", sa.Text(), nullable=False),
+        sa.Column("created", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint(*place, "name", name="pk_scaling_policies"),
+        sa.UniqueConstraint("arn", name="uq_scaling_policies_arn"),
+    )
+    op.create_table(
+        "scheduled_actions",
+        *(sa.Column(name, Word, nullable=False) for name in (*place, "name", "arn", "schedule", "timezone")),
+        sa.Column("start", sa.Double()),
+        sa.Column("end", sa.Double()),
+        sa.Column("minimum", sa.BigInteger()),
+        sa.Column("maximum", sa.BigInteger()),
+        sa.Column("created", sa.Double(), nullable=False),
+        sa.Column("due", sa.Double()),
+        sa.PrimaryKeyConstraint(*place, "name", name="pk_scheduled_actions"),
+        sa.UniqueConstraint("arn", name="uq_scheduled_actions_arn"),
+    )
+    op.create_table(
+        "scaling_activities",
+        sa.Column("id", Word, nullable=False),
+        *(sa.Column(name, Word, nullable=False) for name in (*place, "kind")),
+        sa.Column("started", sa.Double(), nullable=False),
+        sa.Column("ended", sa.Double()),
+        sa.Column("status", Word, nullable=False),
+        *(sa.Column(name, sa.Text(), nullable=False) for name in ("description", "cause", "message", "reasons", "decision")),
+        sa.Column("repeated", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_scaling_activities"),
+    )
+    op.create_index(
+        "ix_scaling_activities_account_region_resource_id_started",
+        "scaling_activities",
+        ["account", "region", "resource_id", "started"],
+    )
