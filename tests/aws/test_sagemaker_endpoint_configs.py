@@ -81,7 +81,6 @@ def test_deleted_is_gone_and_lists(sm: SageMaker) -> None:
         ({"InstancePools": [{"InstanceType": "ml.m5.large", "Priority": 1}]}, {}, "InstancePools"),
         ({"ManagedInstanceScaling": {"Status": "ENABLED"}}, {}, "ManagedInstanceScaling.Status is ENABLED"),
         ({"RoutingConfig": {"RoutingStrategy": "KV_AWARE"}}, {}, "RoutingStrategy is KV_AWARE"),
-        ({}, {"AsyncInferenceConfig": {"OutputConfig": {"S3OutputPath": "s3://b/o"}}}, "AsyncInferenceConfig"),
         ({}, {"ExplainerConfig": {"ClarifyExplainerConfig": {"ShapConfig": {"ShapBaselineConfig": {}}}}}, "ExplainerConfig"),
         (
             {},

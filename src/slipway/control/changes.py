@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 
 class Changes:
@@ -10,8 +11,15 @@ class Changes:
 
     def __init__(self) -> None:
         self._waiting: dict[tuple[str, str], set[asyncio.Future[None]]] = {}
+        self._listeners: list[Callable[[str, str], None]] = []
+
+    def listen(self, listener: Callable[[str, str], None]) -> None:
+        """Have `listener(kind, key)` called at every change; it wakes somebody and returns."""
+        self._listeners.append(listener)
 
     def happened(self, kind: str, key: str) -> None:
+        for listener in self._listeners:
+            listener(kind, key)
         for waiter in self._waiting.pop((kind, key), ()):
             if not waiter.done():
                 waiter.set_result(None)

@@ -232,8 +232,7 @@ class Endpoints:
             reason = ""
         if made.trouble is not None:
             variant = look.deployment.variant(made.trouble.variant)
-            serving = reached.serving.config if reached.serving else None
-            reason = failure_reason(made.trouble, variant.model_data or "", serving)
+            reason = failure_reason(made.trouble, variant.model_data or "", *_kept(look, made.trouble.variant))
         new = replace(
             row,
             status=made.status,
@@ -254,7 +253,7 @@ class Endpoints:
             ids = [s.id for s in look.observed.replicas if s.fleet == look.deployment.number and s.variant == variant.name]
             resolved = next((state.image for id in ids if (state := self._instances.state(id)) and state.image), "")
             known = look.reached.images.get(variant.name)
-            if known is not None and known.specified == variant.image and known.resolved == resolved:
+            if known is not None and known.specified == variant.image and resolved in (known.resolved, ""):
                 found[variant.name] = known
             else:
                 found[variant.name] = DeployedImage(variant.image, resolved or variant.image, now)
@@ -291,7 +290,10 @@ class Endpoints:
             known = {v.name: v for v in look.of(number).variants}
             balanced = known[routed.variant].least_outstanding if routed.variant in known else False
             variants.append(routing.Variant(routed.variant, routed.weight, replicas, least_outstanding=balanced))
-        return routing.Endpoint(look.row.account, look.row.region, look.row.name, tuple(variants))
+        numbers = {look.rows[r.id].generation for v in variants for r in v.replicas}
+        fleet_number = min(numbers, default=(look.reached.serving or look.deployment).number)
+        options = look.of(fleet_number).asynchronous
+        return routing.Endpoint(look.row.account, look.row.region, look.row.name, tuple(variants), options)
 
     async def _start(self, look: _Look, starts: Sequence[Start]) -> None:
         """Rows first, all in one transaction; then the keeper is asked for each."""
@@ -385,6 +387,16 @@ def _add_replicas(connection: Connection, row: Resource, rows: Sequence[ReplicaR
         return False
     resources.add_replicas(connection, rows)
     return True
+
+
+def _kept(look: _Look, variant: str) -> tuple[str | None, int | None]:
+    """What goes on after a failure: the configuration that serves; and, had only capacities changed, the variant's count."""
+    serving = look.reached.serving
+    if serving is None:
+        return None, None
+    goal = next((goal for goal in look.reached.goals if goal.variant == variant), None)
+    only_capacities = serving.number == look.deployment.number and goal is not None
+    return serving.config, goal.count if goal is not None and only_capacities else None
 
 
 def _route_of(entry: routing.Endpoint | None) -> Route | None:

@@ -39,13 +39,18 @@ class Routes:
         version: int = 0,
         acknowledge_seconds: float = 10.0,
         drain_seconds: float = 500.0,
+        async_drain_seconds: float = 3700.0,
     ) -> None:
-        """`version`: greater than any that an earlier control published. The limits are for a gateway that hangs."""
+        """`version`: greater than any that an earlier control published. The limits are for a gateway that hangs.
+
+        `async_drain_seconds`: for replicas of an asynchronous endpoint, whose requests may run for an hour.
+        """
         self._feed = feed
         self._changed = changed
         self._version = version
         self._acknowledge_seconds = acknowledge_seconds
         self._drain_seconds = drain_seconds
+        self._async_drain_seconds = async_drain_seconds
         self._entries: dict[str, Endpoint] = {}
         self._keys: Mapping[str, Key] = {}
         self._since: dict[str, int] = {}
@@ -136,8 +141,9 @@ class Routes:
         self._feed.publish(RouteTable(self._version, endpoints, self._keys))
         self._spawn(self._confirm(self._version))
         for arn, ids in self._leaving.items():
-            if ids:
-                self._spawn(self._drain(arn, frozenset(ids)))
+            # Each for itself: an idle one need not run on because of another that is busy.
+            for id in ids:
+                self._spawn(self._drain(arn, id))
         self._leaving.clear()
 
     def _spawn(self, work: Awaitable[None]) -> None:
@@ -159,15 +165,18 @@ class Routes:
             if self.confirmed(arn):
                 self._changed(arn)
 
-    async def _drain(self, arn: str, ids: frozenset[str]) -> None:
+    async def _drain(self, arn: str, id: str) -> None:
+        entry = self._entries.get(arn)
+        patient = entry is not None and entry.asynchronous is not None
+        seconds = self._async_drain_seconds if patient else self._drain_seconds
         try:
-            async with asyncio.timeout(self._drain_seconds):
-                await self._feed.drained(ids)
+            async with asyncio.timeout(seconds):
+                await self._feed.drained((id,))
         except TimeoutError:
-            logger.warning("routes-not-drained", extra={"replicas": sorted(ids), "seconds": self._drain_seconds})
+            logger.warning("routes-not-drained", extra={"replica": id, "seconds": seconds})
         held = self._held.get(arn)
         if held is not None:
-            held -= ids - _ids(self._entries.get(arn))
+            held -= {id} - _ids(self._entries.get(arn))
             if not held:
                 del self._held[arn]
         self._changed(arn)

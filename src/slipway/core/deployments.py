@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from slipway.core.asynchronous import AsyncOptions
 from slipway.core.endpoints import Fleet, Goal
 
 
@@ -47,6 +48,8 @@ class Deployment:
     started: float
     shown: Mapping[str, Any] = field(default_factory=dict)
     """Members of the configuration that DescribeEndpoint gives back."""
+    asynchronous: AsyncOptions | None = None
+    """Set where the configuration has an AsyncInferenceConfig: the endpoint answers InvokeEndpointAsync alone."""
 
     def variant(self, name: str) -> VariantSpec:
         return next(v for v in self.variants if v.name == name)

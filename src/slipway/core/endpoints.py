@@ -235,15 +235,21 @@ def _count_crashes(desired: Desired, observed: Observed, now: float) -> dict[tup
 
 
 def _trouble(desired: Desired, observed: Observed) -> Trouble | None:
-    """What ends the deployment under way, if anything does."""
+    """What ends the deployment under way, if anything does.
+
+    A change of capacities is more patient than a new fleet, whose model nobody has seen serve: so many transient failures,
+    and deaths after being ready, are borne for each instance that is wanted.
+    """
+    proven = desired.serving is not None and desired.serving.number == desired.target.number
     for goal in desired.target.goals:
         entry = observed.crashes.get((desired.target.number, goal.variant))
         if entry is None or entry.failure is None:
             continue
+        patience = max(1, goal.count) if proven else 1
         again = entry.failure.kind in RETRIED or (entry.failure.kind == "exited" and entry.failure.signal is not None)
-        if entry.at_start > (1 if again else 0):
+        if entry.at_start > (patience if again else 0):
             return Trouble(goal.variant, entry.failure, entry.count, was_ready=False)
-        if entry.count >= DEPLOYMENT_CRASHES:
+        if entry.count >= DEPLOYMENT_CRASHES * patience:
             return Trouble(goal.variant, entry.failure, entry.count, was_ready=True)
     return None
 

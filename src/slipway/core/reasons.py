@@ -21,10 +21,11 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOISE = re.compile(r"\[slipway\] |[~^ ]+$|Traceback \(most recent call last\):$")
 
 
-def failure_reason(trouble: Trouble, url: str = "", rolled_back_to: str | None = None) -> str:
+def failure_reason(trouble: Trouble, url: str = "", rolled_back_to: str | None = None, kept: int | None = None) -> str:
     """FailureReason of a deployment that ended with `trouble`. `url`: the model data's address, as the user gave it.
 
-    `rolled_back_to`: the endpoint configuration that goes on serving, where there is one.
+    `rolled_back_to`: the endpoint configuration that goes on serving, where there is one. `kept`: after a change of capacities
+    that failed, the instances that the variant has as before.
     """
     failure = trouble.failure
     parts = [_opening(failure, trouble.variant, url)]
@@ -32,7 +33,9 @@ def failure_reason(trouble: Trouble, url: str = "", rolled_back_to: str | None =
         parts.append(f"It started, and then ended {trouble.crashes} times.")
     parts.append(_sentence(failure.message.removeprefix(f"{url}: ") if url else failure.message))
     parts.append(_sentence(failure.mend))
-    if rolled_back_to is not None:
+    if kept is not None:
+        parts.append(f"The variant keeps its {kept} instance{'' if kept == 1 else 's'}.")
+    elif rolled_back_to is not None:
         parts.append(f'The endpoint goes on serving with endpoint configuration "{rolled_back_to}".')
     text = " ".join(part for part in parts if part)[:MAX_REASON]
     # A program may print anything, and PostgreSQL, for one, keeps no text with a null character.

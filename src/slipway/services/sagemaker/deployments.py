@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
-from slipway.core.deployments import Asked, Deployment, Reached, VariantSpec, Wanted, target
+from slipway.core.deployments import Deployment, VariantSpec
 from slipway.core.endpoints import CREATING, FAILED, IN_SERVICE, UPDATING, Goal
 from slipway.services import Context
+from slipway.services.sagemaker.async_configs import options
 from slipway.services.sagemaker.entities import ENDPOINT_CONFIG, MODEL, find, given, moment
 from slipway.store.db import Connection
-from slipway.store.resources import Resource
+from slipway.store.endpoints import Stored
 
+_SHOWN = ("DataCaptureConfig", "MetricsConfig", "AsyncInferenceConfig")
 _SHOWN_OF_VARIANT = ("ManagedInstanceScaling", "RoutingConfig")
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """An endpoint's row with its documents decoded."""
-
-    row: Resource
-    asked: Asked
-    wanted: Wanted
-    reached: Reached
-
-    @property
-    def target(self) -> tuple[Deployment, tuple[Goal, ...]]:
-        return target(self.asked, self.wanted, self.reached, self.row.generation)
-
-
-def stored(row: Resource) -> Stored:
-    asked, wanted = msgspec.convert(row.spec, Asked), msgspec.convert(row.desired, Wanted)
-    return Stored(row, asked, wanted, msgspec.convert(row.observed, Reached))
 
 
 def deployment(connection: Connection, ctx: Context, config_name: str, number: int) -> Deployment:
@@ -45,8 +25,9 @@ def deployment(connection: Connection, ctx: Context, config_name: str, number: i
         model = find(connection, ctx, MODEL, variant["ModelName"])
         variants.append(_variant(variant, model.spec, config.spec))
         goals.append(Goal(variant["VariantName"], variant["InitialVariantWeight"], variant["InitialInstanceCount"]))
-    shown: dict[str, Any] = {name: config.spec[name] for name in ("DataCaptureConfig", "MetricsConfig") if name in config.spec}
-    return Deployment(number, config.name, tuple(variants), tuple(goals), ctx.world.now(), shown)
+    shown: dict[str, Any] = {name: config.spec[name] for name in _SHOWN if name in config.spec}
+    asynchronous = options(config.spec.get("AsyncInferenceConfig"))
+    return Deployment(number, config.name, tuple(variants), tuple(goals), ctx.world.now(), shown, asynchronous)
 
 
 def _variant(variant: Mapping[str, Any], model: Mapping[str, Any], config: Mapping[str, Any]) -> VariantSpec:
@@ -81,6 +62,7 @@ def described(endpoint: Stored) -> dict[str, Any]:
         "LastModifiedTime": moment(row.modified),
         "FailureReason": row.reason,
         "LastDeploymentConfig": endpoint.asked.deployment_config if row.status != CREATING else None,
+        "AsyncInferenceConfig": shown.shown.get("AsyncInferenceConfig"),
         "MetricsConfig": shown.shown.get("MetricsConfig"),
         "DataCaptureConfig": _capture(shown.shown.get("DataCaptureConfig")),
     }

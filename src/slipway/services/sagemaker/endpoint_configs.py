@@ -6,6 +6,7 @@ from typing import Any
 
 from slipway.core.limits import Quotas
 from slipway.services import Context
+from slipway.services.sagemaker.async_configs import check_async
 from slipway.services.sagemaker.entities import (
     ENDPOINT_CONFIG,
     MODEL,
@@ -29,6 +30,7 @@ async def create_endpoint_config(ctx: Context, request: dict[str, Any]) -> dict[
     capture = request.get("DataCaptureConfig")
     if capture is not None:
         request = {**request, "DataCaptureConfig": {"EnableCapture": True, **capture}}
+    check_async(ctx.region, ctx.account, request)
     refuse("CreateEndpointConfig", request)
     tags = checked_tags(request.get("Tags") or [])
     variants = [_variant(number, variant) for number, variant in enumerate(request["ProductionVariants"], 1)]

@@ -14,17 +14,22 @@ import msgspec
 
 from slipway.core.deployments import Asked, Deployment, Wanted
 from slipway.core.endpoints import CREATING, DELETING, FAILED, IN_SERVICE, UPDATING, Goal
-from slipway.core.limits import Quotas, instances_over_quota
+from slipway.core.limits import Quotas
 from slipway.services import Context
-from slipway.services.sagemaker.deployments import Stored, deployment, described, stored
+from slipway.services.sagemaker.deployments import deployment, described
 from slipway.services.sagemaker.entities import ENDPOINT, ENDPOINT_CONFIG, checked_tags, find, given, insert, page
 from slipway.services.sagemaker.refusals import not_built, refuse
 from slipway.store import resources
 from slipway.store.db import Connection
+from slipway.store.endpoints import Stored, asking, over_quota, stored
 from slipway.store.resources import Resource
 from slipway.wire.errors import AwsError, validation_exception
 
 IN_TRANSITION = frozenset({CREATING, UPDATING, DELETING})
+_CHANGES_KIND = (
+    "One or more endpoint features are not supported using this configuration: an endpoint cannot be changed from real-time to "
+    "asynchronous inference, or back. Create another endpoint."
+)
 
 
 async def create_endpoint(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
@@ -88,36 +93,44 @@ async def update_endpoint(ctx: Context, request: dict[str, Any]) -> dict[str, An
         find(connection, ctx, ENDPOINT_CONFIG, current.config)
         number = max(old.asked.deployment.number, current.number) + 1
         made = deployment(connection, ctx, request["EndpointConfigName"], number)
+        if (made.asynchronous is None) != (current.asynchronous is None):
+            raise validation_exception(_CHANGES_KIND)
         wanted = made.initial
         if request.get("RetainAllVariantProperties"):
             wanted = tuple(_retained(goal, goals, excluded) for goal in wanted)
         _check_quota(connection, ctx, old.row.arn, made, wanted)
         kept = old.asked.deployment_config if request.get("RetainDeploymentConfig") else None
-        return _asking(ctx, old, Asked(made, config or kept), wanted)
+        return asking(old, Asked(made, config or kept), wanted, ctx.world.now())
 
     return await _change(ctx, request["EndpointName"], change)
 
 
 async def update_endpoint_weights_and_capacities(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
-    """Other weights, or other instance counts, of the same fleet. Variants that are not named keep theirs."""
+    """Other weights, or other instance counts, of the same fleet. Variants that are not named keep theirs.
+
+    Only an asynchronous endpoint may be told to have no instance (on AWS auto scaling alone does that: hosting.md 4.5).
+    """
     refuse("UpdateEndpointWeightsAndCapacities", request)
     changes: dict[str, dict[str, Any]] = {}
+    zero = 0
     for number, item in enumerate(request["DesiredWeightsAndCapacities"], 1):
         if item["VariantName"] in changes:
             raise validation_exception(f'The variant name "{item["VariantName"]}" was non-unique within the request.')
         if item.get("DesiredInstanceCount") == 0:
-            raise validation_exception(
-                f"1 validation error detected: Value '0' at 'desiredWeightsAndCapacities.{number}.member.desiredInstanceCount' "
-                "failed to satisfy constraint: Member must have value greater than or equal to 1"
-            )
+            zero = zero or number
         changes[item["VariantName"]] = item
 
     def change(connection: Connection, old: Stored) -> Resource:
         current, goals = old.target
+        if zero and current.asynchronous is None:
+            raise validation_exception(
+                f"1 validation error detected: Value '0' at 'desiredWeightsAndCapacities.{zero}.member.desiredInstanceCount' "
+                "failed to satisfy constraint: Member must have value greater than or equal to 1"
+            )
         _check_names(changes, goals, current.config)
         wanted = tuple(_changed(goal, changes.get(goal.variant, {})) for goal in goals)
         _check_quota(connection, ctx, old.row.arn, current, wanted)
-        return _asking(ctx, old, replace(old.asked, deployment=current), wanted)
+        return asking(old, replace(old.asked, deployment=current), wanted, ctx.world.now())
 
     return await _change(ctx, request["EndpointName"], change)
 
@@ -160,19 +173,6 @@ async def _change(ctx: Context, name: str, change: Callable[[Connection, Stored]
     return _woken(ctx, await ctx.world.db.write(write))
 
 
-def _asking(ctx: Context, old: Stored, asked: Asked, goals: tuple[Goal, ...]) -> Resource:
-    now = ctx.world.now()
-    return replace(
-        old.row,
-        spec=msgspec.to_builtins(asked),
-        desired=msgspec.to_builtins(Wanted(goals, changed=now)),
-        status=UPDATING,
-        reason="",
-        generation=old.row.generation + 1,
-        modified=now,
-    )
-
-
 def _deployment_config(request: Mapping[str, Any]) -> dict[str, Any] | None:
     """The DeploymentConfig, which asks for all at once without baking: everything else is refused."""
     config: dict[str, Any] | None = request.get("DeploymentConfig")
@@ -211,17 +211,5 @@ def _check_quota(connection: Connection, ctx: Context, arn: str, made: Deploymen
     """Instances of all other endpoints of the account and region, and these."""
     if not ctx.world.settings.limits.enforce_quotas:
         return
-    used: dict[str, int] = {}
-    for row in resources.every(connection, ENDPOINT.arn):
-        if row.arn != arn and (row.account, row.region) == (ctx.account, ctx.region) and row.status not in (FAILED, DELETING):
-            _count(used, *stored(row).target)
-    wanted: dict[str, int] = {}
-    _count(wanted, made, goals)
-    if message := instances_over_quota(Quotas(), used, wanted):
+    if message := over_quota(connection, ctx.account, ctx.region, arn, made, goals):
         raise AwsError("ResourceLimitExceeded", message)
-
-
-def _count(counts: dict[str, int], made: Deployment, goals: tuple[Goal, ...]) -> None:
-    for goal in goals:
-        kind = made.variant(goal.variant).instance_type
-        counts[kind] = counts.get(kind, 0) + goal.count

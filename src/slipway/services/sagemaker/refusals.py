@@ -74,7 +74,6 @@ REFUSED: tuple[Refusal, ...] = (
     Refusal("CreateModel", "InferenceExecutionConfig.Mode", "A direct multi-container endpoint", ("Direct",)),
     *_all("CreateEndpointConfig", "ProductionVariants[]", _VARIANT),
     Refusal("CreateEndpointConfig", "ShadowProductionVariants", "A shadow variant"),
-    Refusal("CreateEndpointConfig", "AsyncInferenceConfig", "Asynchronous inference"),
     Refusal("CreateEndpointConfig", "DataCaptureConfig.EnableCapture", "Data capture", (True,)),
     Refusal("CreateEndpointConfig", "ExplainerConfig", "Online explanation"),
     Refusal("CreateEndpointConfig", "CrossRegionTrafficConfig", "Traffic to other regions"),
@@ -88,6 +87,8 @@ REFUSED: tuple[Refusal, ...] = (
 REFUSED_BY_RULE: Mapping[tuple[str, str], str] = {
     ("CreateModel", "Containers[]"): "more than one container (a pipeline, or direct mode)",
     ("CreateEndpointConfig", "ProductionVariants[].ModelName"): "a variant without it (inference components)",
+    ("CreateEndpointConfig", "AsyncInferenceConfig"): "with more than one variant, or where AWS refuses it with another member",
+    ("CreateEndpointConfig", "AsyncInferenceConfig.OutputConfig.S3OutputPath"): "a configuration without it",
     ("CreateEndpoint", "DeploymentConfig.BlueGreenUpdatePolicy.TerminationWaitInSeconds"): "other than 0 (baking)",
     ("UpdateEndpoint", "DeploymentConfig.BlueGreenUpdatePolicy.TerminationWaitInSeconds"): "other than 0 (baking)",
 }
@@ -129,6 +130,11 @@ NO_EFFECT: tuple[NoEffect, ...] = (
     NoEffect("CreateEndpointConfig", "ExecutionRoleArn", "kept and given back: it is for inference components"),
     NoEffect("CreateEndpointConfig", "VpcConfig", "kept and given back: there is no VPC"),
     NoEffect("CreateEndpointConfig", "KmsKeyId", "kept and given back: volumes are not encrypted by slipway"),
+    NoEffect(
+        "CreateEndpointConfig",
+        "AsyncInferenceConfig.OutputConfig.KmsKeyId",
+        "kept and given back: objects are not encrypted by slipway",
+    ),
     NoEffect("CreateEndpointConfig", "MetricsConfig", "kept and given back: metrics come later"),
     *(
         NoEffect(op, f"DeploymentConfig.{path}", why)
@@ -141,11 +147,9 @@ NO_EFFECT: tuple[NoEffect, ...] = (
 NEVER_ANSWERED: Mapping[tuple[str, str], str] = {
     ("DescribeModel", "DeploymentRecommendation"): "there is no Inference Recommender",
     ("DescribeEndpointConfig", "ShadowProductionVariants"): "refused at creation",
-    ("DescribeEndpointConfig", "AsyncInferenceConfig"): "refused at creation",
     ("DescribeEndpointConfig", "ExplainerConfig"): "refused at creation",
     ("DescribeEndpointConfig", "CrossRegionTrafficConfig"): "refused at creation",
     ("DescribeEndpoint", "ShadowProductionVariants"): "refused at creation",
-    ("DescribeEndpoint", "AsyncInferenceConfig"): "refused at creation",
     ("DescribeEndpoint", "ExplainerConfig"): "refused at creation",
     ("DescribeEndpoint", "PendingDeploymentSummary.ShadowProductionVariants"): "refused at creation",
     ("DescribeEndpoint", "ProductionVariants[].InstancePools"): "refused at creation",
