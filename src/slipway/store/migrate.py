@@ -10,7 +10,7 @@ import os
 
 from sqlalchemy import Connection, inspect, text
 
-from slipway.store import keys, leases, metrics, objects, queues, resources, scaling, scaling_activities, uploads
+from slipway.store import jobs, keys, leases, metrics, objects, queues, resources, scaling, scaling_activities, uploads
 from slipway.store.engines import StoreError
 from slipway.store.schema import metadata
 
@@ -23,6 +23,8 @@ TABLES = (
     resources.replicas,
     keys.access_keys,
     leases.leases,
+    jobs.queues,
+    jobs.requests,
     objects.buckets,
     objects.objects,
     uploads.uploads,

@@ -17,6 +17,7 @@ Serial = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 def upgrade() -> None:
     """One function for each area, called here in order."""
+    _requests()
     _metrics()
     _queues()
     _scaling()
@@ -143,3 +144,69 @@ def _scaling() -> None:
         "scaling_activities",
         ["account", "region", "resource_id", "started"],
     )
+
+
+def _requests() -> None:
+    op.create_table(
+        "async_queues",
+        sa.Column("id", Serial, nullable=False),
+        sa.Column("account", Word, nullable=False),
+        sa.Column("region", Word, nullable=False),
+        sa.Column("endpoint", Word, nullable=False),
+        sa.Column("arn", Word, nullable=False),
+        sa.Column("created", sa.Double(), nullable=False),
+        sa.Column("queued", sa.BigInteger(), nullable=False),
+        sa.Column("running", sa.BigInteger(), nullable=False),
+        sa.Column("options", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_async_queues"),
+        sa.UniqueConstraint("arn", "created", name="uq_async_queues_arn_created"),
+    )
+    op.create_table(
+        "async_requests",
+        sa.Column("id", Serial, nullable=False, autoincrement=False),
+        sa.Column("queue", sa.BigInteger(), nullable=False),
+        sa.Column("state", Word, nullable=False),
+        sa.Column("ready_at", sa.Double(), nullable=False),
+        sa.Column("lease", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("received", sa.Double(), nullable=False),
+        sa.Column("expires", sa.Double(), nullable=False),
+        sa.Column("timeout", sa.Integer(), nullable=False),
+        sa.Column("inference_id", Word, nullable=False),
+        sa.Column("input_location", sa.Text()),
+        sa.Column("content_type", sa.Text()),
+        sa.Column("accept", sa.Text()),
+        sa.Column("custom_attributes", sa.Text()),
+        sa.Column("output_location", sa.Text(), nullable=False),
+        sa.Column("failure_location", sa.Text()),
+        sa.Column("token", Word),
+        sa.Column("fingerprint", Word),
+        sa.Column("replay_of", sa.BigInteger()),
+        sa.Column("holder", Word),
+        sa.Column("lease_until", sa.Double()),
+        sa.Column("claimed", sa.Double()),
+        sa.Column("started", sa.Double()),
+        sa.Column("finished", sa.Double()),
+        sa.Column("variant", Word),
+        sa.Column("instance", Word),
+        sa.Column("dead", sa.Integer(), nullable=False),
+        sa.Column("cause_kind", Word),
+        sa.Column("cause", sa.Text()),
+        sa.Column("status", sa.Integer()),
+        sa.Column("notice", sa.Text()),
+        sa.Column("decided", sa.Text()),
+        sa.Column("failure", sa.Text()),
+        sa.Column("body", sa.LargeBinary()),
+        sa.PrimaryKeyConstraint("id", name="pk_async_requests"),
+    )
+    op.create_index("ix_async_requests_queue", "async_requests", ["queue", "state", "ready_at", "id"])
+    op.create_index("ix_async_requests_inference", "async_requests", ["inference_id"])
+    _partial_index("ix_async_requests_expires", ["queue", "expires"], "state = 'queued'")
+    _partial_index("uq_async_requests_token", ["queue", "token"], "token IS NOT NULL", unique=True)
+    _partial_index("ix_async_requests_dead", ["queue", "id"], "dead = 1")
+    _partial_index("ix_async_requests_failure", ["id"], "failure IS NOT NULL")
+
+
+def _partial_index(name: str, columns: list[str], condition: str, *, unique: bool = False) -> None:
+    where = sa.text(condition)
+    op.create_index(name, "async_requests", columns, unique=unique, sqlite_where=where, postgresql_where=where)
