@@ -33,6 +33,8 @@ class Message:
     """The SenderId that a receiver may ask for."""
     trace: str | None = None
     """AWSTraceHeader."""
+    group: str | None = None
+    """MessageGroupId: kept and shown; of a standard queue it orders nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +60,7 @@ class Received:
     """How often it was received, this time included."""
     sender: str = ""
     trace: str | None = None
+    group: str | None = None
     source: str | None = None
     """ARN of the queue that gave it up, when this one is its dead-letter queue."""
 

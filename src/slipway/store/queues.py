@@ -48,6 +48,7 @@ messages = Table(
     Column("receipt", Word),  # the secret of the last receive
     Column("sender", Word, nullable=False),
     Column("trace", Text),
+    Column("group", Word),
     Column("source", Word),
     Column("attributes", Json),
     Column("body", Text, nullable=False),
@@ -168,6 +169,7 @@ def send_all(connection: Connection, queue: QueueRow, batch: Sequence[Message], 
             "receives": 0,
             "sender": message.sender,
             "trace": message.trace,
+            "group": message.group,
             "attributes": to_column(message.attributes),
             "body": message.body,
         }

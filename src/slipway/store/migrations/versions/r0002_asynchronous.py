@@ -50,6 +50,7 @@ def _queues() -> None:
         sa.Column("receipt", Word),
         sa.Column("sender", Word, nullable=False),
         sa.Column("trace", sa.Text()),
+        sa.Column("group", Word),
         sa.Column("source", Word),
         sa.Column("attributes", sa.Text()),
         sa.Column("body", sa.Text(), nullable=False),
@@ -72,7 +73,13 @@ def _metrics() -> None:
         sa.Column("last", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_metric_series"),
         sa.UniqueConstraint(
-            "account", "region", "namespace", "name", "dimensions", "unit", name="uq_metric_series_account_region_namespace_name"
+            "account",
+            "region",
+            "namespace",
+            "name",
+            "dimensions",
+            "unit",
+            name="uq_metric_series_account_region_namespace_name",
         ),
     )
     op.create_table(
