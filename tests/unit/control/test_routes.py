@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
+from dataclasses import replace
 
 import pytest
 
 from slipway.control.changes import Changes
 from slipway.control.routes import Routes
+from slipway.core.asynchronous import AsyncOptions
 from slipway.core.routing import Endpoint, Key, Replica, Variant
 from tests.unit.control.world import FakeFeed
 
@@ -92,6 +95,47 @@ async def test_a_gateway_that_hangs_is_not_waited_for_without_end(feed: FakeFeed
     await routes.stop()
 
 
+class BusyFeed(FakeFeed):
+    """Gateways with requests in flight on `busy`."""
+
+    def __init__(self, *busy: str) -> None:
+        super().__init__()
+        self.busy = set(busy)
+        self.changed = asyncio.Event()
+
+    async def drained(self, replica_ids: Iterable[str]) -> None:
+        while not self.busy.isdisjoint(replica_ids):
+            await self.changed.wait()
+
+
+async def test_each_replica_drains_for_itself() -> None:
+    feed = BusyFeed("busy")
+    routes = Routes(feed, lambda arn: None)
+    routes.open()
+    routes.put("e", endpoint("e", "busy", "idle", "stays"))
+    await turns()
+    routes.put("e", endpoint("e", "stays"))
+    await turns()
+    assert routes.held("e") == {"busy"}
+    feed.busy.clear()
+    feed.changed.set()
+    await turns()
+    assert routes.held("e") == frozenset()
+    await routes.stop()
+
+
+@pytest.mark.parametrize(("asynchronous", "held"), [(None, frozenset[str]()), (AsyncOptions("s3://b/o"), frozenset({"i"}))])
+async def test_an_asynchronous_request_is_waited_for_longer(asynchronous: AsyncOptions | None, held: frozenset[str]) -> None:
+    routes = Routes(BusyFeed("i"), lambda arn: None, drain_seconds=0.01, async_drain_seconds=60)
+    routes.open()
+    routes.put("e", replace(endpoint("e", "i"), asynchronous=asynchronous))
+    await turns()
+    routes.put("e", replace(endpoint("e"), asynchronous=asynchronous))
+    await asyncio.sleep(0.05)
+    assert routes.held("e") == held
+    await routes.stop()
+
+
 async def test_equal_entries_make_no_table(feed: FakeFeed) -> None:
     routes = Routes(feed, lambda arn: None)
     routes.open()
@@ -104,6 +148,14 @@ async def test_equal_entries_make_no_table(feed: FakeFeed) -> None:
     await turns()
     assert feed.tables[-1].endpoints == {}
     await routes.stop()
+
+
+async def test_changes_are_told_to_listeners() -> None:
+    changes = Changes()
+    told: list[tuple[str, str]] = []
+    changes.listen(lambda kind, key: told.append((kind, key)))
+    changes.happened("endpoint", "e")
+    assert told == [("endpoint", "e")]
 
 
 async def test_changes_wake_those_who_wait() -> None:

@@ -218,14 +218,29 @@ class Control:
         function: Callable[[Context, dict[str, Any]], Awaitable[dict[str, Any]]] = getattr(sagemaker, operation)
         return await function(self.ctx, request)
 
-    async def deploy(self, name: str = "E", *, config: str = "c", variants: tuple[str, ...] = ("A",), count: int = 1) -> None:
+    async def deploy(
+        self,
+        name: str = "E",
+        *,
+        config: str = "c",
+        variants: tuple[str, ...] = ("A",),
+        count: int = 1,
+        asynchronous: dict[str, Any] | None = None,
+    ) -> None:
         """A model, a configuration and an endpoint, not driven yet."""
-        await self.configure(config, variants=variants, count=count)
+        await self.configure(config, variants=variants, count=count, asynchronous=asynchronous)
         await self.call("create_endpoint", EndpointName=name, EndpointConfigName=config)
 
     async def configure(
-        self, config: str, *, variants: tuple[str, ...] = ("A",), count: int = 1, environment: dict[str, str] | None = None
+        self,
+        config: str,
+        *,
+        variants: tuple[str, ...] = ("A",),
+        count: int = 1,
+        environment: dict[str, str] | None = None,
+        asynchronous: dict[str, Any] | None = None,
     ) -> None:
+        """`asynchronous`: an AsyncInferenceConfig."""
         container = {"Image": IMAGE, "ModelDataUrl": "s3://bucket/model.tar.gz", "Environment": environment or {}}
         await self.call("create_model", ModelName=f"m-{config}", PrimaryContainer=container, ExecutionRoleArn=ROLE)
         production = [
@@ -237,7 +252,8 @@ class Control:
             }
             for name in variants
         ]
-        await self.call("create_endpoint_config", EndpointConfigName=config, ProductionVariants=production)
+        more = {"AsyncInferenceConfig": asynchronous} if asynchronous else {}
+        await self.call("create_endpoint_config", EndpointConfigName=config, ProductionVariants=production, **more)
 
     async def describe(self, name: str = "E") -> dict[str, Any]:
         return await self.call("describe_endpoint", EndpointName=name)

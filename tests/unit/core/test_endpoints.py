@@ -180,6 +180,51 @@ def test_scaling_in_takes_a_replica_out_of_the_route_first() -> None:
     assert plan(settled, Observed(both, route("i")), 2).actions == (Stop("j"),)
 
 
+def many(count: int) -> Fleet:
+    return Fleet(1, (Goal("A", 1.0, count),))
+
+
+def test_from_zero_all_start_at_once_and_serve_as_they_come() -> None:
+    desired = Desired(UPDATING, many(3), many(0))
+    first = plan(desired, Observed((), route()), 0)
+    assert first.actions == (Start(1, "A"),) * 3
+    assert first.status == UPDATING
+    slow = (ready("i"), Seen("j", 1, "A", "starting"), Seen("k", 1, "A", "preparing"))
+    assert plan(desired, Observed(slow, route()), 0).actions == (Publish(route("i")),)
+    all_ready = (ready("i"), ready("j"), ready("k"))
+    assert plan(desired, Observed(all_ready, route("i", "j", "k")), 0).status == IN_SERVICE
+
+
+def test_to_zero_waits_for_what_still_runs() -> None:
+    desired, seen = Desired(UPDATING, many(0), many(2)), (ready("i"), ready("j"))
+    assert plan(desired, Observed(seen, route("i", "j")), 0).actions == (Publish(route()),)
+    in_service = plan(desired, Observed(seen, route(), held=frozenset({"i", "j"})), 0)
+    assert (in_service.actions, in_service.status) == ((), IN_SERVICE)
+    done = Desired(IN_SERVICE, many(0), many(0))
+    assert plan(done, Observed(seen, route(), held=frozenset({"j"})), 4000).actions == (Stop("i"),)
+    assert plan(done, Observed((), route()), 5000).actions == ()
+
+
+def test_what_still_drains_is_taken_back_before_anything_starts() -> None:
+    desired, seen = Desired(UPDATING, many(2), many(0)), (ready("i"),)
+    made = plan(desired, Observed(seen, route(), held=frozenset({"i"})), 0)
+    assert made.actions == (Start(1, "A"), Publish(route("i")))
+
+
+def test_a_scale_out_bears_deaths_that_a_new_fleet_does_not() -> None:
+    dead = Observed((), route(), crashes={(1, "A"): Crashes(4, 0.0, failure=Failure("exited", "killed", signal=9))})
+    borne = plan(Desired(UPDATING, many(5), many(1)), dead, 100)
+    assert (borne.status, borne.trouble) == (UPDATING, None)
+    enough = replace(dead, crashes={(1, "A"): replace(dead.crashes[1, "A"], count=15)})
+    given_up = plan(Desired(UPDATING, many(5), many(1)), enough, 100)
+    assert given_up.rolled_back
+    assert plan(Desired(UPDATING, replace(many(5), number=2), many(1)), _of_fleet(dead, 2), 100).rolled_back
+
+
+def _of_fleet(observed: Observed, number: int) -> Observed:
+    return replace(observed, crashes={(number, variant): entry for (_, variant), entry in observed.crashes.items()})
+
+
 @pytest.mark.parametrize("status", [CREATING, IN_SERVICE, UPDATING, FAILED, DELETING])
 def test_deleting_goes_in_every_state(status: Status) -> None:
     desired = Desired(status, TWO, None if status == CREATING else ONE, deleting_since=100.0)
@@ -307,7 +352,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.world.held = set()
 
     @precondition(lambda self: self.world.desired.status == IN_SERVICE and self.world.desired.deleting_since is None)
-    @rule(counts=st.tuples(st.integers(1, 3), st.integers(1, 2)), weight=st.floats(0, 2), new=st.booleans())
+    @rule(counts=st.tuples(st.integers(0, 3), st.integers(0, 2)), weight=st.floats(0, 2), new=st.booleans())
     def update(self, counts: tuple[int, int], weight: float, new: bool) -> None:
         number = self.world.desired.target.number + new
         names = "AB" if new else [g.variant for g in self.world.desired.target.goals]

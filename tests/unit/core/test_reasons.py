@@ -85,3 +85,8 @@ def test_what_a_program_prints_cannot_break_it() -> None:
     reason = failure_reason(Trouble("A", failure, 1, was_ready=False))
     assert reason.isprintable()
     assert "tab here" in reason
+
+
+def test_a_failed_change_of_capacities_says_what_is_kept() -> None:
+    text = failure_reason(trouble(Failure("exited", "It ended with status 1.")), rolled_back_to="c", kept=1)
+    assert text.endswith("It ended with status 1. The variant keeps its 1 instance.")
