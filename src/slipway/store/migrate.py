@@ -10,7 +10,20 @@ import os
 
 from sqlalchemy import Connection, inspect, text
 
-from slipway.store import jobs, keys, leases, metrics, objects, queues, resources, scaling, scaling_activities, uploads
+from slipway.store import (
+    jobs,
+    keys,
+    leases,
+    metrics,
+    objects,
+    queues,
+    resources,
+    scaling,
+    scaling_activities,
+    topics,
+    topics_outbox,
+    uploads,
+)
 from slipway.store.engines import StoreError
 from slipway.store.schema import metadata
 
@@ -33,6 +46,10 @@ TABLES = (
     metrics.points,
     queues.queues,
     queues.messages,
+    topics.topics,
+    topics.subscriptions,
+    topics_outbox.outbox,
+    topics_outbox.outcomes,
     scaling.targets,
     scaling.policies,
     scaling.actions,

@@ -20,6 +20,7 @@ def upgrade() -> None:
     _requests()
     _metrics()
     _queues()
+    _topics()
     _scaling()
 
 
@@ -217,3 +218,64 @@ def _requests() -> None:
 def _partial_index(name: str, columns: list[str], condition: str, *, unique: bool = False) -> None:
     where = sa.text(condition)
     op.create_index(name, "async_requests", columns, unique=unique, sqlite_where=where, postgresql_where=where)
+
+
+def _topics() -> None:
+    op.create_table(
+        "sns_topics",
+        sa.Column("arn", Word, nullable=False),
+        sa.Column("account", Word, nullable=False),
+        sa.Column("region", Word, nullable=False),
+        sa.Column("name", Word, nullable=False),
+        sa.Column("attributes", sa.Text(), nullable=False),
+        sa.Column("created", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("arn", name="pk_sns_topics"),
+        sa.UniqueConstraint("account", "region", "name", name="uq_sns_topics_account_region_name"),
+    )
+    op.create_table(
+        "sns_subscriptions",
+        sa.Column("arn", Word, nullable=False),
+        sa.Column("topic", Word, nullable=False),
+        sa.Column("account", Word, nullable=False),
+        sa.Column("protocol", Word, nullable=False),
+        sa.Column("endpoint", Word, nullable=False),
+        sa.Column("attributes", sa.Text(), nullable=False),
+        sa.Column("state", Word, nullable=False),
+        sa.Column("authenticated", Word, nullable=False),
+        sa.Column("token", Word),
+        sa.Column("token_expires", sa.Double()),
+        sa.Column("created", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("arn", name="pk_sns_subscriptions"),
+        sa.UniqueConstraint("topic", "protocol", "endpoint", name="uq_sns_subscriptions_topic_protocol_endpoint"),
+    )
+    op.create_index("ix_sns_subscriptions_account", "sns_subscriptions", ["account"])
+    _outbox()
+
+
+def _outbox() -> None:
+    op.create_table(
+        "sns_outbox",
+        sa.Column("id", Serial, nullable=False),
+        sa.Column("subscription", Word, nullable=False),
+        sa.Column("message", Word, nullable=False),
+        sa.Column("kind", Word, nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("created", sa.Double(), nullable=False),
+        sa.Column("next_at", sa.Double(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_sns_outbox"),
+    )
+    op.create_index("ix_sns_outbox_due", "sns_outbox", ["subscription", "next_at", "id"])
+    op.create_index("ix_sns_outbox_message", "sns_outbox", ["message"])
+    op.create_table(
+        "sns_outcomes",
+        sa.Column("message", Word, nullable=False),
+        sa.Column("subscription", Word, nullable=False),
+        sa.Column("state", Word, nullable=False),
+        sa.Column("cause", sa.Text(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("message", "subscription", name="pk_sns_outcomes"),
+    )
+    op.create_index("ix_sns_outcomes_at", "sns_outcomes", ["at"])
