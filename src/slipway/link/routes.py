@@ -28,6 +28,8 @@ T = TypeVar("T")
 _SUBSCRIBE, _CHANGES, _ACKNOWLEDGE = "routes-subscribe", "routes-changes", "routes-acknowledge"
 _LOOK = 0.1
 """Seconds between two looks at whether the process of a broken link still lives, while somebody waits for it."""
+_ABSENT = 10.0
+"""How long a drain waits for dispatchers that have not connected to this control: far more than a living one takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,11 +93,13 @@ class _Subscriber:
 class RouteFeed:
     """Control's end. `attach` each channel of the link server; then publish.
 
-    `expected`: how many gateways there should be: acknowledgements wait for as many to have connected once.
+    `expected`: how many gateways there should be: acknowledgements wait for as many to have connected once. `dispatchers`: so
+    many subscribers more, without which a new control does not know yet what they still have running.
     """
 
-    def __init__(self, expected: int = 0, alive: Callable[[int], bool] | None = None) -> None:
+    def __init__(self, expected: int = 0, alive: Callable[[int], bool] | None = None, *, dispatchers: int = 0) -> None:
         self._expected = expected
+        self._all = expected + dispatchers
         self._alive = alive or process_alive
         self._table: RouteTable | None = None
         self._subscribers: dict[int, _Subscriber] = {}
@@ -118,9 +122,12 @@ class RouteFeed:
         await self._until(lambda: all(s.version >= version for s in self._subscribers.values()))
 
     async def drained(self, replica_ids: Iterable[str]) -> None:
-        """Until no gateway has requests in flight on these, which are in no table any more."""
+        """Until nobody has requests in flight on these, which are in no table any more."""
         ids = frozenset(replica_ids)
         version = self._table.version if self._table is not None else 0
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_ABSENT):
+                await self._until(lambda: self._seen >= self._all)
         await self._until(lambda: all(s.version >= version and ids.isdisjoint(s.busy) for s in self._subscribers.values()))
 
     async def close(self) -> None:

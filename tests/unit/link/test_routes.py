@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from slipway.core.routing import Endpoint, Key, Replica, RouteTable, Variant
-from slipway.link import channel
+from slipway.link import channel, routes
 from slipway.link.routes import RouteFeed, RouteSubscriber, apply_changes, difference
 from tests.unit.http.serving import until
 
@@ -130,6 +130,31 @@ async def test_drained_waits_for_busy_replicas(setup: Setup) -> None:
     gateway.busy.clear()
     gateway.subscriber.busy_changed()
     await asyncio.wait_for(draining, 5)
+
+
+async def test_a_new_control_hears_the_dispatchers_before_it_takes_anything_for_drained(setup: Setup) -> None:
+    await setup.control(RouteFeed(alive=setup.alive.__contains__, dispatchers=1))
+    setup.feed.publish(table(1, a="r2"))
+    await asyncio.wait_for(setup.feed.acknowledged(1), 5)
+    draining = asyncio.create_task(setup.feed.drained(["r1"]))
+    assert await pending(draining)
+    dispatcher = setup.gateway()
+    dispatcher.busy.append("r1")
+    dispatcher.subscriber.start()
+    await until(lambda: bool(dispatcher.taken))
+    assert await pending(draining)
+    dispatcher.busy.clear()
+    dispatcher.subscriber.busy_changed()
+    await asyncio.wait_for(draining, 5)
+
+
+async def test_a_dispatcher_that_never_comes_is_not_waited_for_without_end(
+    setup: Setup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(routes, "_ABSENT", 0.01)
+    await setup.control(RouteFeed(alive=setup.alive.__contains__, dispatchers=1))
+    setup.feed.publish(table(1))
+    await asyncio.wait_for(setup.feed.drained(["r1"]), 5)
 
 
 async def test_a_broken_link_counts_until_its_process_is_gone(setup: Setup) -> None:
