@@ -11,6 +11,7 @@ import os
 from sqlalchemy import Connection, inspect, text
 
 from slipway.store import (
+    alarms,
     jobs,
     keys,
     leases,
@@ -44,6 +45,9 @@ TABLES = (
     uploads.parts,
     metrics.series,
     metrics.points,
+    alarms.alarms,
+    alarms.actions,
+    alarms.history,
     queues.queues,
     queues.messages,
     topics.topics,

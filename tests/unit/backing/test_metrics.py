@@ -100,7 +100,7 @@ async def test_old_points_become_coarser_and_lose_nothing(db: Db, clock: Clock) 
             *SERIES, chance.lognormvariate(8, 2), at=T0 + chance.uniform(0, 2 * HOUR), resolution=chance.choice((1, 10, 60))
         )
     start = metrics.floor(T0, 3600)
-    whole = {"start": metrics.floor(start, 10800), "end": start + 6 * HOUR, "period": 10800}
+    whole: dict[str, Any] = {"start": metrics.floor(start, 10800), "end": start + 6 * HOUR, "period": 10800}
     before = [p.statistics for p in await metrics.statistics(*SERIES, **whole)]
     for later, finest in ((2 * HOUR + 3 * HOUR + 60, 60), (16 * DAY, 300), (64 * DAY, 3600)):
         clock.now = T0 + later

@@ -19,6 +19,7 @@ def upgrade() -> None:
     """One function for each area, called here in order."""
     _requests()
     _metrics()
+    _alarms()
     _queues()
     _topics()
     _scaling()
@@ -279,3 +280,43 @@ def _outbox() -> None:
         sa.PrimaryKeyConstraint("message", "subscription", name="pk_sns_outcomes"),
     )
     op.create_index("ix_sns_outcomes_at", "sns_outcomes", ["at"])
+
+
+def _alarms() -> None:
+    op.create_table(
+        "alarms",
+        sa.Column("account", Word, nullable=False),
+        sa.Column("region", Word, nullable=False),
+        sa.Column("name", Word, nullable=False),
+        sa.Column("arn", Word, nullable=False),
+        sa.Column("spec", sa.Text(), nullable=False),
+        sa.Column("updated", sa.Double(), nullable=False),
+        sa.Column("state", Word, nullable=False),
+        sa.Column("reason", sa.Text(), nullable=False),
+        sa.Column("reason_data", sa.Text()),
+        sa.Column("state_updated", sa.Double(), nullable=False),
+        sa.Column("transitioned", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("account", "region", "name", name="pk_alarms"),
+        sa.UniqueConstraint("arn", name="uq_alarms_arn"),
+    )
+    op.create_table(
+        "alarm_actions",
+        sa.Column("arn", Word, nullable=False),
+        sa.Column("action", Word, nullable=False),
+        sa.PrimaryKeyConstraint("arn", "action", name="pk_alarm_actions"),
+    )
+    op.create_index("ix_alarm_actions_action", "alarm_actions", ["action"])
+    op.create_table(
+        "alarm_history",
+        sa.Column("id", Serial, nullable=False),
+        sa.Column("account", Word, nullable=False),
+        sa.Column("region", Word, nullable=False),
+        sa.Column("name", Word, nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.Column("kind", Word, nullable=False),
+        sa.Column("summary", sa.Text(), nullable=False),
+        sa.Column("data", sa.Text(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_alarm_history"),
+    )
+    op.create_index("ix_alarm_history_name", "alarm_history", ["account", "region", "name", "at"])
+    op.create_index("ix_alarm_history_at", "alarm_history", ["at"])
