@@ -232,7 +232,7 @@ QUEUED_LITERAL: ColumnElement[str] = literal_column(f"'{QUEUED}'")
 """In the statement's text: SQLite uses a partial index only where it sees its condition."""
 RUNNING_LITERAL: ColumnElement[str] = literal_column(f"'{RUNNING}'")
 
-_QUEUE_COLUMNS = tuple(
+QUEUE_COLUMNS = tuple(
     queues.c[name] for name in ("id", "account", "region", "endpoint", "arn", "created", "queued", "running", "options")
 )
 _BLANK: dict[str, Any] = {"state": QUEUED, "ready_at": 0.0, "lease": 0, "attempts": 0, "dead": 0}
@@ -243,7 +243,7 @@ _COUNT = (
     .where(queues.c.id == bindparam("of"))
     .values(queued=queues.c.queued + bindparam("more_queued"), running=queues.c.running + bindparam("more_running"))
 )
-_GET_QUEUE = select(*_QUEUE_COLUMNS).where(queues.c.arn == bindparam("arn"), queues.c.created == bindparam("created"))
+_GET_QUEUE = select(*QUEUE_COLUMNS).where(queues.c.arn == bindparam("arn"), queues.c.created == bindparam("created"))
 _HIGHEST = select(func.max(requests.c.id))
 
 
@@ -356,13 +356,13 @@ def queue_of(connection: Connection, arn: str, created: float) -> Queue | None:
 def queues_by_id(connection: Connection, ids: Sequence[int]) -> dict[int, Queue]:
     if not ids:
         return {}
-    rows = connection.execute(select(*_QUEUE_COLUMNS).where(queues.c.id.in_(ids)))
+    rows = connection.execute(select(*QUEUE_COLUMNS).where(queues.c.id.in_(ids)))
     return {row[0]: to_queue(row) for row in rows}
 
 
 def every_queue(connection: Connection) -> list[Queue]:
     """Of all accounts, the oldest first; those of endpoints that are gone too, while their records are kept."""
-    return [to_queue(row) for row in connection.execute(select(*_QUEUE_COLUMNS).order_by(queues.c.id))]
+    return [to_queue(row) for row in connection.execute(select(*QUEUE_COLUMNS).order_by(queues.c.id))]
 
 
 def to_queue(row: Any) -> Queue:
