@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
+from slipway.store import queue_messages, queues, topics
+from slipway.store.db import Connection
 from tests.aws.cloud import Cloud
 from tests.aws.sagemaker_requests import Hands, SageMaker
 from tests.aws.test_sagemaker_models import refused
@@ -174,3 +177,86 @@ def test_an_endpoint_stays_what_it_is(sm: SageMaker, hands: Hands) -> None:
         message = refused(sm.client.update_endpoint, EndpointName=own, EndpointConfigName=other)
         assert message.startswith("One or more endpoint features are not supported using this configuration")
         assert sm.describe(own)["EndpointStatus"] == "InService"
+
+
+class Topics:
+    """A topic for success and one for errors, with a queue that is subscribed to both, made in the store."""
+
+    def __init__(self, cloud: Cloud) -> None:
+        self.cloud = cloud
+        self.queue = f"arn:aws:sqs:{cloud.region}:{cloud.account}:q"
+        self.arns = [topic(cloud, name) for name in ("good", "bad")]
+        self.config = output(NotificationConfig={"SuccessTopic": self.arns[0], "ErrorTopic": self.arns[1]})
+
+    def make(self) -> None:
+        account, region = self.cloud.account, self.cloud.region
+
+        def write(connection: Connection) -> None:
+            queues.create(connection, queues.QueueRow(self.queue, 0, account, region, "q", created=1.0, modified=1.0))
+            for arn in self.arns:
+                topics.create(connection, topics.Topic(arn, account, region, arn.rsplit(":", 1)[1], created=1.0))
+                raw = {"RawMessageDelivery": "true"}
+                made = topics.Subscription(f"{arn}:s", arn, account, "sqs", self.queue, raw, "confirmed", created=1.0)
+                topics.subscribe(connection, made)
+
+        self.cloud.run(self.cloud.world.db.write(write))
+
+    def remove(self) -> None:
+        self.cloud.run(self.cloud.world.db.write(lambda c: [topics.remove(c, arn) for arn in self.arns]))
+
+    def received(self) -> list[dict[str, str]]:
+        """What has come since the last time."""
+
+        def take(connection: Connection) -> list[str]:
+            queue = queues.get(connection, self.queue)
+            assert queue is not None
+            found = queue_messages.receive(connection, queue, 10, 1000.0, self.cloud.world.now())
+            return [message.body for message in found]
+
+        return [json.loads(body) for body in self.cloud.run(self.cloud.world.db.write(take))]
+
+
+PROBE = {"eventVersion": "1.0", "eventSource": "aws:sagemaker", "eventName": "TestNotification"}
+
+
+def test_topics_get_a_test_notification(sm: SageMaker, hands: Hands, cloud: Cloud) -> None:
+    made = Topics(cloud)
+    made.make()
+    sm.config(AsyncInferenceConfig=made.config)
+    assert made.received() == []
+    sm.endpoint()
+    assert made.received() == [PROBE, PROBE]
+    hands.settle()
+    sm.client.update_endpoint(EndpointName="e", EndpointConfigName="c")
+    assert made.received() == [PROBE, PROBE]
+    hands.settle()
+    change(sm, 2)
+    assert made.received() == [PROBE, PROBE]
+    hands.settle()
+    sm.client.delete_endpoint(EndpointName="e")
+    assert made.received() == []
+
+
+def test_a_topic_that_is_both_gets_one(sm: SageMaker, cloud: Cloud) -> None:
+    made = Topics(cloud)
+    made.make()
+    sm.config(AsyncInferenceConfig=output(NotificationConfig={"SuccessTopic": made.arns[0], "ErrorTopic": made.arns[0]}))
+    sm.endpoint()
+    assert made.received() == [PROBE]
+
+
+def test_a_topic_that_is_not_there(sm: SageMaker, hands: Hands, cloud: Cloud) -> None:
+    made = Topics(cloud)
+    sm.config(AsyncInferenceConfig=made.config)
+    words = f'There is no topic "{made.arns[0]}"'
+    assert words in refused(sm.client.create_endpoint, EndpointName="e", EndpointConfigName="c")
+    assert sm.client.list_endpoints()["Endpoints"] == []
+    made.make()
+    sm.endpoint()
+    hands.settle()
+    made.remove()
+    assert words in refused(sm.client.update_endpoint, EndpointName="e", EndpointConfigName="c")
+    assert sm.describe()["EndpointStatus"] == "InService"
+    change(sm, 2)
+    hands.settle()
+    assert counts(sm) == (2, 2)

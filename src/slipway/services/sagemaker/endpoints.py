@@ -16,6 +16,7 @@ from slipway.core.deployments import Asked, Deployment, Wanted
 from slipway.core.endpoints import CREATING, DELETING, FAILED, IN_SERVICE, UPDATING, Goal
 from slipway.core.limits import Quotas
 from slipway.services import Context
+from slipway.services.sagemaker.async_topics import probe
 from slipway.services.sagemaker.deployments import deployment, described
 from slipway.services.sagemaker.entities import ENDPOINT, ENDPOINT_CONFIG, checked_tags, find, given, insert, page
 from slipway.services.sagemaker.refusals import not_built, refuse
@@ -56,6 +57,7 @@ async def create_endpoint(ctx: Context, request: dict[str, Any]) -> dict[str, An
             desired=msgspec.to_builtins(wanted),
         )
         insert(connection, ctx, ENDPOINT, new, tags, Quotas().endpoints)
+        probe(connection, ctx, made.asynchronous)
 
     await ctx.world.db.write(write)
     return _woken(ctx, arn)
@@ -99,6 +101,7 @@ async def update_endpoint(ctx: Context, request: dict[str, Any]) -> dict[str, An
         if request.get("RetainAllVariantProperties"):
             wanted = tuple(_retained(goal, goals, excluded) for goal in wanted)
         _check_quota(connection, ctx, old.row.arn, made, wanted)
+        probe(connection, ctx, made.asynchronous)
         kept = old.asked.deployment_config if request.get("RetainDeploymentConfig") else None
         return asking(old, Asked(made, config or kept), wanted, ctx.world.now())
 
@@ -130,6 +133,7 @@ async def update_endpoint_weights_and_capacities(ctx: Context, request: dict[str
         _check_names(changes, goals, current.config)
         wanted = tuple(_changed(goal, changes.get(goal.variant, {})) for goal in goals)
         _check_quota(connection, ctx, old.row.arn, current, wanted)
+        probe(connection, ctx, current.asynchronous, required=False)
         return asking(old, replace(old.asked, deployment=current), wanted, ctx.world.now())
 
     return await _change(ctx, request["EndpointName"], change)
