@@ -12,7 +12,6 @@ from tests.aws.cloud import Cloud
     ("service", "operation"),
     [
         ("sns", "list_topics"),
-        ("sqs", "list_queues"),
         ("cloudwatch", "list_metrics"),
         ("application-autoscaling", "describe_scalable_targets"),
     ],

@@ -120,6 +120,8 @@ class Router:
         if not action:
             raise Unroutable(route, "MissingAction", "Could not find an Action in the request.", 400)
         service = route.service or next((name for name, facts in self._query.items() if facts.version == version), "")
+        if service == "sqs" and "QueueUrl" not in values and _QUEUE_PATH.fullmatch(route.resource.encode("latin-1")):
+            pairs.append(("QueueUrl", route.resource))  # early SDKs post to the queue's URL, and say it nowhere else
         found = replace(route, service=service, query=pairs)
         if service and self._query[service].version == version:
             try:
@@ -143,7 +145,7 @@ class Router:
         if target is None:
             return None
         prefix, _, name = target.decode("latin-1").strip().rpartition(".")
-        if method != "POST" or path != b"/":
+        if method != "POST" or (path != b"/" and not (prefix == "AmazonSQS" and _QUEUE_PATH.fullmatch(path))):
             raise _unknown_operation(base, "A request with X-Amz-Target is a POST to /.", 404)
         return self._named(base, prefix, name, 400)
 

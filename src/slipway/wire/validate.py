@@ -40,6 +40,8 @@ def validate(operation: OperationModel, params: dict[str, Any]) -> None:
     service = operation.service_model.service_name
     if service == "s3":
         _refuse_as_s3(found)
+    if service == "sqs":
+        _refuse_as_sqs(shape, params, found)
     errors = "error" if len(found) == 1 else "errors"
     text = f"{len(found)} validation {errors} detected: {'; '.join(what for _, what in found)}"
     raise AwsError(VALIDATION_CODES.get(service, "ValidationException"), text, status=400)
@@ -53,6 +55,20 @@ def _refuse_as_s3(found: list[Violation]) -> None:
         own = S3_VALIDATION.get(path.rpartition(".")[2])
         if own is not None:
             raise AwsError(*own, status=400)
+
+
+def _refuse_as_sqs(shape: Any, params: dict[str, Any], found: list[Violation]) -> None:
+    """SQS's own words for what is missing, and for the names of attributes that it does not know."""
+    for path, what in found:
+        if what.startswith("Value null") and "." not in path:
+            name = path[:1].upper() + path[1:]
+            raise AwsError("MissingParameter", f"The request must contain the parameter {name}.", status=400)
+    for name, member in shape.members.items():
+        names = member.member if member.type_name == "list" else member.key if member.type_name == "map" else None
+        known = names.metadata.get("enum", ()) if names is not None else ()
+        for value in params.get(name) or () if known else ():
+            if value not in known:
+                raise AwsError("InvalidAttributeName", f"Unknown Attribute {_text(value)[:80]}.", status=400)
 
 
 def _structure(shape: Any, params: dict[str, Any], path: str, streamed: str | None = None) -> Iterator[Violation]:
