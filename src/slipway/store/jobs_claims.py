@@ -26,13 +26,13 @@ CHUNK = 500
 _c = requests.c
 _CLAIMABLE = (
     select(*COLUMNS)
-    .where(_c.queue == bindparam("queue"), _c.state == QUEUED, _c.ready_at == 0.0)
+    .where(_c.queue == bindparam("of_queue"), _c.state == QUEUED, _c.ready_at == 0.0)
     .order_by(_c.id)
     .limit(bindparam("count"))
 )
 _DUE = (
     update(requests)
-    .where(_c.queue == bindparam("queue"), _c.state == QUEUED, _c.ready_at > 0.0, _c.ready_at <= bindparam("now"))
+    .where(_c.queue == bindparam("of_queue"), _c.state == QUEUED, _c.ready_at > 0.0, _c.ready_at <= bindparam("now"))
     .values(ready_at=0.0)
 )
 _TAKE = (
@@ -77,11 +77,11 @@ def claim(
         claimed += _orphaned_publications(connection, account, taker, count, now)
     if queue is None:
         return claimed, result
-    connection.execute(_DUE, {"queue": queue.id, "now": now})
+    connection.execute(_DUE, {"of_queue": queue.id, "now": now})
     looked = 0
     while len(claimed) < count and looked < CHUNK + count:
         wanted = count - len(claimed)
-        found = [Job(*row) for row in connection.execute(_CLAIMABLE, {"queue": queue.id, "count": wanted})]
+        found = [Job(*row) for row in connection.execute(_CLAIMABLE, {"of_queue": queue.id, "count": wanted})]
         looked += len(found)
         late = [job for job in found if job.decided is None and is_expired(job.expires, now)]
         good = [job for job in found if job.decided is not None or not is_expired(job.expires, now)]
@@ -284,7 +284,7 @@ def due(connection: Connection, now: float) -> tuple[dict[str, float], float | N
         first = connection.execute(select(_c.ready_at).where(where).order_by(_c.ready_at).limit(1)).scalar()
         if first is not None and first <= now:
             ready[queue.place.key] = 0.0
-            connection.execute(_DUE, {"queue": queue.id, "now": now})
+            connection.execute(_DUE, {"of_queue": queue.id, "now": now})
         elif first is not None:
             later = first if later is None else min(later, first)
     return ready, later

@@ -7,7 +7,6 @@ under the newest lease (`settle`).
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -33,6 +32,7 @@ from slipway.store.jobs import COLUMNS, Job, Place, Queue, requests
 
 FAILURE_TYPE = "text/plain; charset=utf-8"
 CAUSE_CHARACTERS = 4096
+FAILURE_CHARACTERS = 256 * 1024
 
 Announce = Callable[[Connection, str, str, float], str | None]
 """Publish a message (third) to a topic (second) in this transaction; its id, None: there is no such topic."""
@@ -239,20 +239,20 @@ def finish(connection: Connection, ends: Sequence[End], queues: dict[int, Queue]
     An answer that cannot be kept under its output location turns success into failure.
     """
     result = Result()
+    shelf = Shelf(connection, now)
     values: list[dict[str, Any]] = []
-    changes: dict[int, tuple[int, int]] = defaultdict(lambda: (0, 0))
-    owners: dict[str, str | None] = {}
+    changes: dict[int, tuple[int, int]] = {}
     for end in ends:
         queue = queues[end.job.queue]
-        end = _kept(connection, end, queue.place, rules, result, owners, now)
-        failure = _failure_object(connection, end, queue.place, rules, result, owners, now)
+        end = _kept(end, queue.place, rules, shelf, result)
+        failure = _failure_object(end, queue.place, rules, shelf)
         notice, notified = _notify(connection, end, queue, rules, now)
         values.append(_end_values(end, notice, failure, now))
-        queued, running = changes[end.job.queue]
-        changes[end.job.queue] = (queued - 1, running) if end.job.state == QUEUED else (queued, running - 1)
-        result.settled.append(
-            Settled(end.job, queue.place, end.state, end.cause_kind, end.cause, end.dead, end.outcome, now, notified)
-        )
+        queued, running = changes.get(queue.id, (0, 0))
+        changes[queue.id] = (queued - 1, running) if end.job.state == QUEUED else (queued, running - 1)
+        settled = Settled(end.job, queue.place, end.state, end.cause_kind, end.cause, end.dead, end.outcome, now, notified)
+        result.settled.append(settled)
+    result.retired += shelf.store()
     if values:
         connection.execute(_END, values)
         done = [{"of": value["of"]} for value in values if value["new_state"] == SUCCEEDED]
@@ -274,65 +274,75 @@ def _end_values(end: End, notice: dict[str, Any] | None, failure: str | None, no
         "new_dead": 1 if end.dead else 0,
         "new_cause_kind": end.cause_kind or None,
         "new_cause": end.cause or None,
-        "new_status": outcome.status or None if outcome is not None else None,
+        "new_status": (outcome.status or None) if outcome is not None else None,
         "new_notice": notice,
         "new_failure": failure,
     }
 
 
-def _kept(
-    connection: Connection, end: End, place: Place, rules: Rules, result: Result, owners: dict[str, str | None], now: float
-) -> End:
+class Shelf:
+    """The objects that one transaction puts, and whose the buckets are."""
+
+    def __init__(self, connection: Connection, now: float) -> None:
+        self._connection = connection
+        self._now = now
+        self._owners: dict[str, str | None] = {}
+        self._rows: dict[str, list[objects.ObjectRow]] = {}
+
+    def refused(self, bucket: str, account: str) -> str | None:
+        """Why the account can write nothing there."""
+        if bucket not in self._owners:
+            found = objects.get_bucket(self._connection, bucket)
+            self._owners[bucket] = found.account if found is not None else None
+        if self._owners[bucket] is None:
+            return "the specified bucket does not exist"
+        return None if self._owners[bucket] == account else "access denied"
+
+    def put(self, staged: Staged) -> None:
+        row = objects.ObjectRow(
+            staged.bucket,
+            staged.key,
+            staged.size,
+            staged.etag,
+            self._now,
+            {"headers": {"ContentType": staged.content_type} if staged.content_type else {}, "metadata": {}},
+            segments=[objects.Segment(blob, length) for blob, _, length in staged.segments],
+            data=staged.data,
+        )
+        self._rows.setdefault(staged.bucket, []).append(row)
+
+    def store(self) -> list[str]:
+        """Put them; the blobs that nothing names any more."""
+        return [blob for bucket, rows in self._rows.items() for blob in objects.put_objects(self._connection, bucket, rows)]
+
+
+def _kept(end: End, place: Place, rules: Rules, shelf: Shelf, result: Result) -> End:
     """Put the answer under its output location; the end that follows from it."""
     staged = end.outcome.staged if end.outcome is not None else None
-    if end.state != SUCCEEDED or staged is None or rules.external:
-        if end.state != SUCCEEDED:
-            result.retired += _blobs(staged)
+    if staged is None or rules.external:
         return end
-    if (why := refused(connection, staged.bucket, place.account, owners)) is not None:
+    if end.state != SUCCEEDED:
         result.retired += _blobs(staged)
-        cause = async_notices.output_refused(staged.bucket, why)
-        return replace(end, state=FAILED, cause_kind="upload", cause=cause)
-    row = objects.ObjectRow(
-        staged.bucket,
-        staged.key,
-        staged.size,
-        staged.etag,
-        now,
-        _attributes(staged.content_type),
-        segments=[objects.Segment(blob, length) for blob, _, length in staged.segments],
-        data=staged.data,
-    )
-    result.retired += objects.put_object(connection, row)
+        return end
+    if (why := shelf.refused(staged.bucket, place.account)) is not None:
+        result.retired += _blobs(staged)
+        return replace(end, state=FAILED, cause_kind="upload", cause=async_notices.output_refused(staged.bucket, why))
+    shelf.put(staged)
     return end
 
 
-def _failure_object(
-    connection: Connection, end: End, place: Place, rules: Rules, result: Result, owners: dict[str, str | None], now: float
-) -> str | None:
+def _failure_object(end: End, place: Place, rules: Rules, shelf: Shelf) -> str | None:
     """Write the failure object, where the endpoint has a place for it; what is left to give to an external store."""
     if end.state == SUCCEEDED or end.job.failure_location is None:
         return None
     content = async_notices.failure_object(end.cause_kind, end.cause, end.outcome.answer if end.outcome else None)
     if rules.external:
-        return content.decode()
+        return clean(content.decode(), FAILURE_CHARACTERS)
     where = parse_s3_uri(end.job.failure_location)
-    if where is None or refused(connection, where.bucket, place.account, owners) is not None:
-        return None
-    etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
-    row = objects.ObjectRow(where.bucket, where.key, len(content), etag, now, _attributes(FAILURE_TYPE), data=content)
-    result.retired += objects.put_object(connection, row)
+    if where is not None and shelf.refused(where.bucket, place.account) is None:
+        etag = hashlib.md5(content, usedforsecurity=False).hexdigest()
+        shelf.put(Staged(where.bucket, where.key, len(content), etag, FAILURE_TYPE, content))
     return None
-
-
-def refused(connection: Connection, bucket: str, account: str, owners: dict[str, str | None]) -> str | None:
-    """Why nothing can be written there; `owners` remembers, within a transaction, whose the buckets are."""
-    if bucket not in owners:
-        found = objects.get_bucket(connection, bucket)
-        owners[bucket] = found.account if found is not None else None
-    if owners[bucket] is None:
-        return "the specified bucket does not exist"
-    return None if owners[bucket] == account else "access denied"
 
 
 def _notify(
@@ -376,13 +386,9 @@ def decided(job: Job) -> Outcome | None:
     return None if job.decided is None else msgspec.convert(job.decided, Outcome)
 
 
-def clean(text: str) -> str:
+def clean(text: str, most: int = CAUSE_CHARACTERS) -> str:
     """As both databases keep it, and bounded."""
-    return text.replace("\x00", "\ufffd")[:CAUSE_CHARACTERS]
-
-
-def _attributes(content_type: str) -> dict[str, Any]:
-    return {"headers": {"ContentType": content_type} if content_type else {}, "metadata": {}}
+    return text.replace("\x00", "\ufffd")[:most]
 
 
 def _blobs(staged: Staged | None) -> list[str]:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Column, Connection, LargeBinary, Table, and_, delete, insert, select, update
+from sqlalchemy import Column, Connection, LargeBinary, Table, and_, bindparam, delete, insert, select, update
 
 from slipway.store.schema import Json, Moment, Number, Word, metadata
 
@@ -230,6 +230,50 @@ def put_object(conn: Connection, row: ObjectRow, expect: Expect = Expect()) -> l
     conn.execute(update(objects).where(_at(row.bucket, row.key)).values(**values))
     kept = {s.blob for s in row.segments}
     return [s.blob for s in from_column(present[1]) if s.blob not in kept]
+
+
+_SEGMENTS_OF = select(objects.c.key, objects.c.segments).where(
+    objects.c.bucket == bindparam("of_bucket"), objects.c.key.in_(bindparam("of_keys", expanding=True))
+)
+_VALUES = ("size", "etag", "modified", "attributes", "tags", "segments", "data")
+_INSERT = insert(objects).values({name: bindparam(f"new_{name}") for name in ("bucket", "key", *_VALUES)})
+_REPLACE = (
+    update(objects)
+    .where(objects.c.bucket == bindparam("of_bucket"), objects.c.key == bindparam("of_key"))
+    .values({name: bindparam(f"new_{name}") for name in _VALUES})
+)
+
+
+def put_objects(conn: Connection, bucket: str, rows: Sequence[ObjectRow]) -> list[str]:
+    """`put_object` for many objects of one bucket, at a fraction of its cost for each; of two with one key the later stays."""
+    lock_bucket(conn, bucket)
+    latest = {row.key.encode(): row for row in rows}
+    keys = list(latest)
+    present: dict[bytes, Any] = {}
+    for start in range(0, len(keys), 1000):
+        found = conn.execute(_SEGMENTS_OF, {"of_bucket": bucket, "of_keys": keys[start : start + 1000]})
+        present |= {bytes(key): segments for key, segments in found}
+    values = {key: _values(row) for key, row in latest.items()}
+    if fresh := [{"new_bucket": bucket, "new_key": key, **values[key]} for key in keys if key not in present]:
+        conn.execute(_INSERT, fresh)
+    if again := [{"of_bucket": bucket, "of_key": key, **values[key]} for key in keys if key in present]:
+        conn.execute(_REPLACE, again)
+    kept = {s.blob for row in latest.values() for s in row.segments}
+    replaced = [s.blob for segments in present.values() for s in from_column(segments)]
+    replaced += [s.blob for row in rows if latest[row.key.encode()] is not row for s in row.segments]
+    return [blob for blob in replaced if blob not in kept]
+
+
+def _values(row: ObjectRow) -> dict[str, Any]:
+    return {
+        "new_size": row.size,
+        "new_etag": row.etag,
+        "new_modified": row.modified,
+        "new_attributes": dict(row.attributes),
+        "new_tags": dict(row.tags),
+        "new_segments": to_column(row.segments),
+        "new_data": row.data,
+    }
 
 
 def delete_object(conn: Connection, bucket: str, key: str, expect: Expect = Expect()) -> list[str]:
