@@ -100,7 +100,7 @@ def content_of(seed: str, size: int) -> bytes:
 
 
 def files(folder: Path) -> list[str]:
-    return [path.name for path in (folder / "objects").rglob("*") if path.is_file()]
+    return [path.name for path in (folder / "objects").rglob("*") if path.is_file() and path.parent.name != "writers"]
 
 
 async def large(db: Db, key: str) -> bool:

@@ -1,8 +1,8 @@
 """Blob files: content too large for a row. Opaque names, written once, never changed.
 
 Writing: a temporary file, fsync, rename, fsync of the folder; then the caller commits a row that names the blob. A blob that
-no row names is garbage: `left_behind` finds what earlier processes left, `retire` removes what a commit has replaced, once
-nobody reads it.
+no row names is garbage: `left_behind` finds what dead processes left, `retire` removes what a commit has replaced, once
+nobody reads it. Control and dispatchers write to one folder at a time; only control removes.
 Threads do the disk work and the digests, side by side; the event loop only passes pieces on.
 """
 
@@ -16,10 +16,11 @@ import os
 import secrets
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Container, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+from slipway.backing import objects_writers
 from slipway.backing.objects_digests import Digests
 from slipway.store.objects import Segment
 
@@ -38,12 +39,13 @@ THREADS = 8
 
 
 class Blobs:
-    """The blob folder. One process uses it at a time (the data directory is locked)."""
+    """The blob folder, as one process uses it."""
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._temporary = os.path.join(directory, "tmp")
-        self._incarnation = secrets.token_hex(4)
+        self._writers = os.path.join(directory, "writers")
+        self._writer = objects_writers.enter(self._writers)
         self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix="blobs")
         self._lock = threading.Lock()
         self._pins: Counter[str] = Counter()
@@ -51,20 +53,25 @@ class Blobs:
         """To be removed when the last reader is through."""
         self._going: set[str] = set()
         """Being removed: gone to whoever comes now, whatever the disk still says."""
+        self._adopted: Counter[str] = Counter()
+        """Of other writers, about to be named by a row."""
+        self._spared: set[str] | None = None
+        """While a sweep goes on: what was adopted at any time since it began."""
         self._folders: set[str] = set()
         """Folders of blobs that this process knows to be on disk: one that is merely there may still be lost with the power."""
         os.makedirs(self._temporary, mode=0o700, exist_ok=True)
 
     def close(self) -> None:
-        """Wait for the threads' present work."""
+        """Wait for the threads' present work. Safe to repeat."""
         self._pool.shutdown(wait=True)
+        self._writer.leave()
 
     def path(self, blob: str) -> str:
         return os.path.join(self._directory, blob[-2:], blob)
 
     async def create(self) -> BlobWriter:
         """A new blob, to be fed and finished, or dropped. OSError."""
-        name = f"{self._incarnation}{secrets.token_hex(12)}"
+        name = f"{self._writer.name}{secrets.token_hex(12)}"
         temporary = os.path.join(self._temporary, name)
         loop = asyncio.get_running_loop()
         opened = loop.run_in_executor(
@@ -79,26 +86,34 @@ class Blobs:
 
     async def read(self, segments: Sequence[Segment], start: int, length: int) -> AsyncIterator[bytes]:
         """The bytes of the segments' concatenation, one piece read ahead. OSError."""
-        loop = asyncio.get_running_loop()
-        for segment, offset, size in _overlapping(segments, start, length):
+        for segment, offset, size in overlapping(segments, start, length):
             fd = await self._open(segment.blob)
-            pending: asyncio.Future[bytes] | None = None
             try:
-                while size or pending:
-                    piece = b"" if pending is None else await asyncio.shield(pending)
-                    pending = None
-                    if size:
-                        wanted = min(PIECE, size)
-                        pending = loop.run_in_executor(self._pool, _pread, fd, wanted, offset)
-                        offset += wanted
-                        size -= wanted
-                    if piece:
+                async with contextlib.aclosing(self.pieces(fd, offset, size)) as pieces:
+                    async for piece in pieces:
                         yield piece
             finally:
-                if pending is not None:
-                    await asyncio.wait([pending])
-                    _ = pending.exception()
                 os.close(fd)
+
+    async def pieces(self, fd: int, offset: int, size: int) -> AsyncGenerator[bytes, None]:
+        """Bytes of an open file, one piece read ahead; the descriptor is not used any more once this is closed. OSError."""
+        loop = asyncio.get_running_loop()
+        pending: asyncio.Future[bytes] | None = None
+        try:
+            while size or pending:
+                piece = b"" if pending is None else await asyncio.shield(pending)
+                pending = None
+                if size:
+                    wanted = min(PIECE, size)
+                    pending = loop.run_in_executor(self._pool, _pread, fd, wanted, offset)
+                    offset += wanted
+                    size -= wanted
+                if piece:
+                    yield piece
+        finally:
+            if pending is not None:
+                await asyncio.wait([pending])
+                _ = pending.exception()
 
     async def digested(self, data: bytes, digests: Digests) -> bytes:
         """Digest small content: in a thread where that is worth the hop."""
@@ -172,19 +187,89 @@ class Blobs:
         with self._lock:
             self._going.difference_update(blobs)
 
-    async def left_behind(self) -> list[str]:
-        """Blobs of earlier processes, named by a row or not; their temporary files are removed."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._left_behind)
+    # What other processes wrote
 
-    def _left_behind(self) -> list[str]:
+    async def adopt(self, blobs: Sequence[str]) -> bool:
+        """Another writer's blobs are about to be named by a row: no sweep takes them until `adopted`.
+
+        False, and nothing is adopted, when one is gone: its writer has died, and a sweep came first.
+        """
+        with self._lock:
+            if not self._going.isdisjoint(blobs):
+                return False
+            self._adopted.update(blobs)
+            if self._spared is not None:
+                self._spared.update(blobs)
+        there = False
+        try:
+            there = await asyncio.get_running_loop().run_in_executor(self._pool, self._all_there, blobs)
+        finally:
+            if not there:
+                self.adopted(blobs)
+        return there
+
+    def adopted(self, blobs: Sequence[str]) -> None:
+        """The row is committed, or will not be."""
+        self._adopted.subtract(blobs)
+        for blob in blobs:
+            if self._adopted[blob] <= 0:
+                del self._adopted[blob]
+
+    async def deaths(self) -> bool:
+        """Whether a writer has died and left something, perhaps."""
+        found = await asyncio.get_running_loop().run_in_executor(
+            self._pool, objects_writers.look, self._writers, self._writer.name
+        )
+        return bool(found.dead)
+
+    async def sweep(self, named: Callable[[], Awaitable[Container[str]]]) -> int:
+        """Remove the blobs of dead writers that `named` has not, and their temporary files; how many blobs. OSError."""
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            self._spared = set(self._adopted)
+        try:
+            found, dead = await loop.run_in_executor(self._pool, self._left_behind)
+            kept = await named() if found else ()
+            garbage = [blob for blob in found if blob not in kept and blob not in self._spared]
+            self.retire(garbage)
+        finally:
+            self._spared = None
+        await loop.run_in_executor(self._pool, objects_writers.bury, self._writers, dead)
+        return len(garbage)
+
+    def _left_behind(self) -> tuple[list[str], Sequence[str]]:
+        """Blobs of the dead, named by a row or not; and who is dead."""
+        writers = objects_writers.look(self._writers, self._writer.name)
         for name in os.listdir(self._temporary):
-            if not name.startswith(self._incarnation):
-                os.unlink(os.path.join(self._temporary, name))
+            if not name.startswith(writers.alive):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(self._temporary, name))
         found: list[str] = []
         for folder in os.listdir(self._directory):
             if len(folder) == 2:
                 names = os.listdir(os.path.join(self._directory, folder))
-                found += [name for name in names if not name.startswith(self._incarnation)]
+                found += [name for name in names if not name.startswith(writers.alive)]
+        return found, writers.dead
+
+    async def open_all(self, blobs: Sequence[str]) -> list[int] | None:
+        """Descriptors of all of them, so that their content stays whoever removes them; None: one is gone. OSError."""
+        opened = asyncio.get_running_loop().run_in_executor(self._pool, self._open_all, blobs)
+        try:
+            return await asyncio.shield(opened)
+        except asyncio.CancelledError:
+            opened.add_done_callback(_close_all_quietly)
+            raise
+
+    def _open_all(self, blobs: Sequence[str]) -> list[int] | None:
+        found: list[int] = []
+        try:
+            for blob in blobs:
+                found.append(os.open(self.path(blob), os.O_RDONLY | os.O_CLOEXEC))
+        except OSError as error:
+            close_all(found)
+            if isinstance(error, FileNotFoundError):
+                return None
+            raise
         return found
 
 
@@ -295,7 +380,7 @@ async def receive(blobs: Blobs, body: AsyncIterator[bytes], digests: Digests, *,
             await asyncio.shield(asyncio.ensure_future(writer.drop()))
 
 
-def _overlapping(segments: Sequence[Segment], start: int, length: int) -> Iterator[tuple[Segment, int, int]]:
+def overlapping(segments: Sequence[Segment], start: int, length: int) -> Iterator[tuple[Segment, int, int]]:
     """The segments that hold the range, each with the offset and the number of bytes wanted of it."""
     for segment in segments:
         if length <= 0:
@@ -330,6 +415,16 @@ def _sync_folder(path: str) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
+
+
+def close_all(descriptors: Sequence[int]) -> None:
+    for fd in descriptors:
+        os.close(fd)
+
+
+def _close_all_quietly(opened: asyncio.Future[list[int] | None]) -> None:
+    if not opened.cancelled() and opened.exception() is None:
+        close_all(opened.result() or ())
 
 
 def _close_quietly(opened: asyncio.Future[int]) -> None:

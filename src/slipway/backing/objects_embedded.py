@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from slipway.backing import objects_completion as completions
@@ -32,6 +33,7 @@ from slipway.backing.objects import (
 from slipway.backing.objects_blobs import Blobs
 from slipway.backing.objects_errors import no_such_bucket, no_such_key, precondition_failed, s3_error
 from slipway.backing.objects_intake import take_in
+from slipway.core.asynchronous import Staged
 from slipway.store import objects as rows
 from slipway.store import uploads
 from slipway.store.db import Db, StoreBusy, StoreError
@@ -45,24 +47,34 @@ logger = logging.getLogger(__name__)
 INLINE = 64 * 1024
 """Content up to this many bytes lives in the row."""
 
+_LOOK_SECONDS = 60.0
+"""Between two looks at whether a process that writes blobs has died."""
+
 T = TypeVar("T")
 
 
 class EmbeddedObjects(Objects):
-    """Used by one process at a time, which owns `directory`. Call `start` once, from the event loop."""
+    """Used by one process at a time, which owns `directory`; others may read, and stage (`objects_staging`).
+
+    Call `start` once, from the event loop.
+    """
 
     def __init__(self, db: Db, directory: str, *, now: Callable[[], float]) -> None:
         self._db = db
         self._blobs = Blobs(directory)
         self._now = now
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._sweeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
-        """Begin to sweep what earlier processes left, in the background."""
-        self._spawn(self._sweep_and_log())
+        """Begin to sweep what dead processes left, in the background."""
+        self._sweeping = asyncio.get_running_loop().create_task(self._keep_swept())
 
     async def close(self) -> None:
         """Finish commits in flight, then the threads' work."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait([self._sweeping])
         if self._tasks:
             await asyncio.wait(self._tasks)
         await asyncio.to_thread(self._blobs.close)
@@ -73,24 +85,64 @@ class EmbeddedObjects(Objects):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    async def _sweep_and_log(self) -> None:
-        try:
-            removed = await self.sweep()
-        except (StoreError, OSError) as error:
-            logger.warning("objects-sweep-failed", extra={"error": str(error)})
-            return
-        if removed:
-            logger.info("objects-swept", extra={"blobs": removed})
+    async def _keep_swept(self) -> None:
+        """Now, and again whenever a process that writes blobs has died."""
+        due = True
+        while True:
+            try:
+                removed = await self.sweep() if due else 0
+                if removed:
+                    logger.info("objects-swept", extra={"blobs": removed})
+                await asyncio.sleep(_LOOK_SECONDS)
+                due = await self._blobs.deaths()
+            except (StoreError, OSError) as error:
+                logger.warning("objects-sweep-failed", extra={"error": str(error)})
+                await asyncio.sleep(_LOOK_SECONDS)
 
     async def sweep(self) -> int:
-        """Remove the blobs of earlier processes that no row names; how many."""
-        found = await self._blobs.left_behind()
-        if not found:
-            return 0
-        kept = await self._db.read(lambda conn: {*rows.referenced(conn), *uploads.referenced(conn)})
-        garbage = [blob for blob in found if blob not in kept]
-        self._blobs.retire(garbage)
-        return len(garbage)
+        """Remove the blobs of dead processes that no row names; how many."""
+        return await self._blobs.sweep(self._named)
+
+    async def _named(self) -> Container[str]:
+        return await self._db.read(lambda conn: {*rows.referenced(conn), *uploads.referenced(conn)})
+
+    # What other processes staged
+
+    @contextlib.asynccontextmanager
+    async def holding(self, staged: Sequence[Staged]) -> AsyncIterator[Sequence[Staged]]:
+        """Around the transaction that names these: until it has ended no sweep takes their content.
+
+        Gives those whose content is gone already (their writer died long ago): they must not be named.
+        """
+        held: list[str] = []
+        gone: list[Staged] = []
+        try:
+            for each in staged:
+                blobs = [blob for blob, _, _ in each.segments]
+                if not blobs or await self._blobs.adopt(blobs):
+                    held += blobs
+                else:
+                    gone.append(each)
+            yield gone
+        finally:
+            self._blobs.adopted(held)
+
+    def commit_staged(self, conn: Connection, staged: Staged, account: str) -> Sequence[str]:
+        """Make a staged object visible, within a transaction of `db.write`; blobs to `retire` once that is committed.
+
+        NoSuchBucket, AccessDenied: the bucket has gone, or is another account's.
+        """
+        owned(conn, staged.bucket, account)
+        detail = {"headers": {"ContentType": staged.content_type} if staged.content_type else {}, "metadata": {}}
+        segments = tuple(rows.Segment(blob, size) for blob, _, size in staged.segments)
+        row = rows.ObjectRow(
+            staged.bucket, staged.key, staged.size, staged.etag, self._now(), detail, {}, segments, staged.data
+        )
+        return rows.put_object(conn, row)
+
+    def retire(self, blobs: Sequence[str]) -> None:
+        """Remove what a committed transaction has replaced."""
+        self._blobs.retire(blobs)
 
     # The database
 
@@ -137,12 +189,12 @@ class EmbeddedObjects(Objects):
         await self._commit(create)
 
     async def bucket(self, bucket: str, *, account: str | None = None) -> BucketInfo:
-        row = await self._read(lambda conn: _owned(conn, bucket, account))
+        row = await self._read(lambda conn: owned(conn, bucket, account))
         return BucketInfo(row.name, row.account, row.region, row.created)
 
     async def delete_bucket(self, bucket: str, *, account: str | None = None) -> None:
         def remove(conn: Connection) -> Sequence[str]:
-            _owned(conn, bucket, account)
+            owned(conn, bucket, account)
             rows.lock_bucket(conn, bucket, alone=True)
             if not rows.bucket_is_empty(conn, bucket):
                 raise s3_error("BucketNotEmpty", BucketName=bucket)
@@ -160,7 +212,7 @@ class EmbeddedObjects(Objects):
 
     async def _row(self, bucket: str, key: str, account: str | None, *, content: bool) -> rows.ObjectRow:
         def get(conn: Connection) -> rows.ObjectRow:
-            _owned(conn, bucket, account)
+            owned(conn, bucket, account)
             row = rows.get_object(conn, bucket, key, content=content)
             if row is None:
                 raise no_such_key(key)
@@ -209,7 +261,7 @@ class EmbeddedObjects(Objects):
         )
 
         def commit(conn: Connection) -> Sequence[str]:
-            _owned(conn, bucket, account)
+            owned(conn, bucket, account)
             return rows.put_object(conn, row, _expect(condition))
 
         await self._commit(commit, taken.blobs)
@@ -217,7 +269,7 @@ class EmbeddedObjects(Objects):
 
     async def delete(self, bucket: str, key: str, *, condition: Condition = ALWAYS, account: str | None = None) -> None:
         def remove(conn: Connection) -> Sequence[str]:
-            _owned(conn, bucket, account)
+            owned(conn, bucket, account)
             return rows.delete_object(conn, bucket, key, _expect(condition))
 
         await self._commit(remove)
@@ -233,7 +285,7 @@ class EmbeddedObjects(Objects):
         account: str | None = None,
     ) -> ListPage:
         def read(conn: Connection) -> rows.Page:
-            _owned(conn, bucket, account)
+            owned(conn, bucket, account)
             return rows.list_page(conn, bucket, prefix, delimiter, after, limit)
 
         page = await self._read(read)
@@ -244,7 +296,7 @@ class EmbeddedObjects(Objects):
 
     async def set_tags(self, bucket: str, key: str, tags: Mapping[str, str], *, account: str | None = None) -> None:
         def write(conn: Connection) -> Sequence[str]:
-            _owned(conn, bucket, account)
+            owned(conn, bucket, account)
             if not rows.set_tags(conn, bucket, key, tags):
                 raise no_such_key(key)
             return ()
@@ -269,7 +321,7 @@ class EmbeddedObjects(Objects):
         row = uploads.UploadRow(secrets.token_hex(32), bucket, key, self._now(), detail, attributes.tags)
 
         def create(conn: Connection) -> Sequence[str]:
-            _owned(conn, bucket, account)
+            owned(conn, bucket, account)
             uploads.insert_upload(conn, row)
             return ()
 
@@ -278,7 +330,7 @@ class EmbeddedObjects(Objects):
 
     async def _upload_row(self, bucket: str, key: str, upload: str, account: str | None) -> uploads.UploadRow:
         def get(conn: Connection) -> uploads.UploadRow:
-            _owned(conn, bucket, account)
+            owned(conn, bucket, account)
             try:
                 return uploads.get_upload(conn, bucket, key, upload)
             except uploads.NoUpload as error:
@@ -310,7 +362,7 @@ class EmbeddedObjects(Objects):
         account: str | None = None,
     ) -> list[Upload]:
         def read(conn: Connection) -> list[uploads.UploadRow]:
-            _owned(conn, bucket, account)
+            owned(conn, bucket, account)
             return uploads.list_uploads(conn, bucket, prefix, after, limit)
 
         return [to_upload(row) for row in await self._read(read)]
@@ -348,7 +400,7 @@ class EmbeddedObjects(Objects):
         )
 
         def commit(conn: Connection) -> Sequence[str]:
-            _owned(conn, bucket, account)
+            owned(conn, bucket, account)
             return uploads.complete_upload(conn, found, chosen, row, _expect(completion.condition))
 
         await self._commit(commit)
@@ -391,7 +443,8 @@ class _EmbeddedReading(Reading):
         self._release()
 
 
-def _owned(conn: Connection, bucket: str, account: str | None) -> rows.BucketRow:
+def owned(conn: Connection, bucket: str, account: str | None) -> rows.BucketRow:
+    """The bucket, if the account may use it. NoSuchBucket, AccessDenied."""
     row = rows.get_bucket(conn, bucket)
     if row is None:
         raise no_such_bucket(bucket)

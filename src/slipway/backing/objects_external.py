@@ -203,6 +203,10 @@ class ExternalObjects(Objects):
         match = {"IfMatch": condition.if_match} if condition.if_match is not None else {}
         await self._call("delete_object", Bucket=bucket, Key=key, **match)
 
+    async def copy(self, bucket: str, source: str, target: str) -> None:
+        """Within a bucket, by the other side itself: whole or not at all. NoSuchKey."""
+        await self._call("copy_object", Bucket=bucket, Key=target, CopySource={"Bucket": bucket, "Key": source})
+
     async def page(
         self,
         bucket: str,

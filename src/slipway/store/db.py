@@ -99,17 +99,20 @@ class Db:
     whole, never in part.
     """
 
-    def __init__(self, writing: Engine, reading: Engine, *, readers: int, waiting: int) -> None:
-        """Use `open`: the schema must be there before anything else is asked for."""
-        self.dialect: str = writing.dialect.name
+    def __init__(self, writing: Engine | None, reading: Engine, *, readers: int, waiting: int) -> None:
+        """Use `open`, or `open_reading`: the schema must be there before anything else is asked for."""
+        self.dialect: str = reading.dialect.name
         """`sqlite` or `postgresql`."""
         self._writes = _Calls(waiting)
         self._reads = _Calls(waiting)
         self._announcements = Announcements()
         tell = self._announcements.tell
-        self._threads = [
-            threading.Thread(target=_serve, args=(writing, self._writes, GROUP, tell), name="store-writer", daemon=True)
-        ]
+        self._threads: list[threading.Thread] = []
+        if writing is None:
+            self._writes.close()
+        else:
+            args = (writing, self._writes, GROUP, tell)
+            self._threads.append(threading.Thread(target=_serve, args=args, name="store-writer", daemon=True))
         self._threads += [
             threading.Thread(target=_serve, args=(reading, self._reads, 1, tell), name=f"store-reader-{n}", daemon=True)
             for n in range(readers)
@@ -132,6 +135,14 @@ class Db:
             await db.close()
             raise
         return db
+
+    @classmethod
+    def open_reading(cls, url_or_path: str, *, readers: int = 2, waiting: int = 10_000) -> Self:
+        """For a process beside the one that writes: nothing is made or changed, `write` raises StoreClosed.
+
+        Connects with the first call, which raises StoreUnavailable where there is no database.
+        """
+        return cls(None, reading_engine(database_url(url_or_path), existing=True), readers=readers, waiting=waiting)
 
     async def close(self) -> None:
         """Finish what was accepted, refuse what comes later. Safe to repeat."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from typing import Any
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, NullPool, create_engine, event, make_url
 from sqlalchemy.exc import DBAPIError
@@ -53,9 +54,11 @@ def writing_engine(url: URL) -> Engine:
     return _postgresql(url)
 
 
-def reading_engine(url: URL) -> Engine:
-    """For reader threads: a transaction sees one snapshot and cannot write."""
+def reading_engine(url: URL, *, existing: bool = False) -> Engine:
+    """For reader threads: a transaction sees one snapshot and cannot write. `existing`: a missing SQLite file is not made."""
     if url.get_backend_name() == "sqlite":
+        if existing:
+            url = URL.create("sqlite", database=f"file:{quote(url.database or '')}", query={"mode": "rw", "uri": "true"})
         return _sqlite(url, begin="BEGIN", pragmas=("query_only=ON",))
     return _postgresql(url, isolation_level="REPEATABLE READ", postgresql_readonly=True)
 

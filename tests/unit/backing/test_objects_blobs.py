@@ -76,7 +76,7 @@ async def test_more_than_allowed_stops_early_and_leaves_nothing(blobs: Blobs, tm
 
     received = await receive(blobs, endless(), Digests(), inline=10, most=3 * PIECE)
     assert (received.size, received.blob, received.data, taken) == (4 * PIECE, None, None, 4)
-    assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file()] == []
+    assert [path for path in (tmp_path / "blobs").rglob("*") if path.is_file() and path.parent.name != "writers"] == []
 
 
 async def test_a_reader_that_stops_early_closes_its_file(blobs: Blobs) -> None:

@@ -86,7 +86,7 @@ async def content(store: Objects, key: str, span: Span | None = None, bucket: st
 
 
 def files(tmp_path: Path) -> list[str]:
-    return sorted(path.name for path in (tmp_path / "objects").rglob("*") if path.is_file())
+    return sorted(path.name for path in (tmp_path / "objects").rglob("*") if path.is_file() and path.parent.name != "writers")
 
 
 async def until_files(tmp_path: Path, count: int) -> None:
@@ -434,7 +434,13 @@ async def test_the_row_is_the_commit(store: EmbeddedObjects, db: Db, tmp_path: P
     write = db.write
 
     async def spy(fn: Any) -> Any:
-        seen.append(sum(path.parent.name != "tmp" for path in (tmp_path / "objects").rglob("*") if path.is_file()))
+        seen.append(
+            sum(
+                path.parent.name != "tmp"
+                for path in (tmp_path / "objects").rglob("*")
+                if path.is_file() and path.parent.name != "writers"
+            )
+        )
         return await write(fn)
 
     monkeypatch.setattr(db, "write", spy)
