@@ -23,7 +23,10 @@ _MAX_FRAME = frames.MAX_BODY + 65536
 """A worker that announces more is not one of ours (or not any more)."""
 
 _EARLY = 8
-"""Requests that are worth a write of their own before the turn of the loop is over: the worker begins while we still parse."""
+"""Requests that are worth a write of their own before the turn of the loop is over: the worker begins while we still parse.
+
+Of many in flight it takes three quarters: enough for the worker to have answers when the turn ends, and few writes more.
+"""
 _PIECES = 3
 """Of a request in `_outgoing`."""
 _DEPTHS = ((0.0002, 64), (0.001, 16), (0.010, 2))
@@ -98,7 +101,7 @@ class FramesLink(asyncio.Protocol):
     def _flush(self) -> None:
         """The end of a turn in which there were requests."""
         self._due = False
-        self._early = max(_EARLY, len(self.pending) // 2) * _PIECES
+        self._early = max(_EARLY, len(self.pending) * 3 // 4) * _PIECES
         self._write()
 
     def _write(self) -> None:
