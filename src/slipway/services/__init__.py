@@ -7,7 +7,7 @@ starts a process and never waits for one (the one exception: Describe may hold i
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from slipway.backing.objects import Objects
     from slipway.settings import Settings
     from slipway.store.db import Db
+    from slipway.store.jobs import Place
+    from slipway.store.jobs_settle import Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,10 @@ class World:
     """Wait until the resource (kind, ARN) changes, at most so many seconds."""
     keys_changed: Callable[[], Awaitable[None]]
     """Access keys changed: publish them, and wait (a while) until the gateways know them."""
+    async_arrived: Callable[[Sequence[Place]], None] = lambda places: None
+    """Requests were queued for these endpoints, and committed: wake whoever claims or scales."""
+    async_ended: Callable[[Result], None] = lambda result: None
+    """A transaction ended requests, or put them back, and is committed: metrics, log lines, word to dispatchers."""
 
 
 @dataclass(frozen=True, slots=True)

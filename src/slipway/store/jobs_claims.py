@@ -8,18 +8,16 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, bindparam, select, update
+from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
 from slipway.core import async_notices
 from slipway.core.async_decisions import is_expired
 from slipway.core.asynchronous import CANCELLED, EXPIRED, FAILED, QUEUED, RUNNING, Claimed, Staged
 from slipway.store import jobs
 from slipway.store.jobs import COLUMNS, QUEUED_LITERAL, Job, Queue, queues, requests
+from slipway.store.jobs_places import busy_queues, drop_queues, fate, serving_queue, unserved_queues
 from slipway.store.jobs_settle import End, Result, Rules, after_loss, decided, finish, requeue
-from slipway.store.resources import resources
 
-SERVING = ("InService", "Updating", "SystemUpdating", "RollingBack")
-"""Statuses of an endpoint whose requests are accepted and claimed."""
 CHUNK = 500
 """Requests that one transaction ends or takes back at most, so that others get their turn."""
 
@@ -92,24 +90,6 @@ def claim(
     return claimed, result
 
 
-def serving_queue(connection: Connection, account: str, region: str, endpoint: str) -> Queue | None:
-    """The queue of the endpoint that now bears the name and is in service; None: there is none, or it has had no request."""
-    joined = queues.join(resources, and_(resources.c.arn == queues.c.arn, resources.c.created == queues.c.created))
-    statement = (
-        select(*jobs.QUEUE_COLUMNS)
-        .select_from(joined)
-        .where(
-            resources.c.account == account,
-            resources.c.region == region,
-            resources.c.kind == "endpoint",
-            resources.c.key == endpoint.lower(),
-            resources.c.status.in_(SERVING),
-        )
-    )
-    row = connection.execute(statement).first()
-    return None if row is None else jobs.to_queue(row)
-
-
 def _take(connection: Connection, queue: Queue, found: Sequence[Job], taker: Taker, now: float) -> list[Claimed]:
     """Lease them; what only waits to be published is no further attempt."""
     if not found:
@@ -159,7 +139,7 @@ def _publication(job: Job) -> Staged | None:
 
 def _orphaned_publications(connection: Connection, account: str, taker: Taker, count: int, now: float) -> list[Claimed]:
     """Answers that were won for an endpoint that is gone, and never published: any dispatcher may do that."""
-    gone = [queue for queue in _unserved(connection) if queue.place.account == account and queue.queued]
+    gone = [queue for queue in unserved_queues(connection) if queue.place.account == account and queue.queued]
     claimed: list[Claimed] = []
     for queue in gone:
         statement = select(*COLUMNS).where(_c.queue == queue.id, _c.state == QUEUED, _c.decided.is_not(None))
@@ -233,14 +213,6 @@ def reap(
     return result
 
 
-def busy_queues(connection: Connection) -> list[Queue]:
-    """Those with requests that have not ended."""
-    rows = connection.execute(
-        select(*jobs.QUEUE_COLUMNS).where((queues.c.queued > 0) | (queues.c.running > 0)).order_by(queues.c.id)
-    )
-    return [jobs.to_queue(row) for row in rows]
-
-
 def holders(connection: Connection) -> set[str]:
     """Whoever holds a lease."""
     found: set[str] = set()
@@ -297,10 +269,10 @@ def orphans(connection: Connection, rules: Rules, now: float) -> Result:
     """Settle up to CHUNK requests whose endpoint is gone or has failed; each says so."""
     result = Result()
     room = CHUNK
-    for queue in _unserved(connection):
+    for queue in unserved_queues(connection):
         if room <= 0:
             break
-        why = _fate(connection, queue)
+        why = fate(connection, queue.place)
         if why is None:
             continue
         found = _unsettled(connection, queue.id, room)
@@ -310,28 +282,6 @@ def orphans(connection: Connection, rules: Rules, now: float) -> Result:
         ]
         result.merge(finish(connection, ends, {queue.id: queue}, rules, now))
     return result
-
-
-def _unserved(connection: Connection) -> list[Queue]:
-    """Busy queues whose endpoint is not in service (any more)."""
-    served = select(resources.c.arn).where(
-        resources.c.arn == queues.c.arn, resources.c.created == queues.c.created, resources.c.status.in_(SERVING)
-    )
-    rows = connection.execute(
-        select(*jobs.QUEUE_COLUMNS).where((queues.c.queued > 0) | (queues.c.running > 0), ~served.exists())
-    )
-    return [jobs.to_queue(row) for row in rows]
-
-
-def _fate(connection: Connection, queue: Queue) -> str | None:
-    """What became of the endpoint; None: it may serve again."""
-    place = queue.place
-    row = connection.execute(
-        select(resources.c.status, resources.c.reason).where(resources.c.arn == place.arn, resources.c.created == place.created)
-    ).first()
-    if row is None or row[0] == "Deleting":
-        return "was deleted"
-    return f"failed ({row[1][:512]})" if row[0] == "Failed" else None
 
 
 def _unsettled(connection: Connection, queue: int, count: int, state: str | None = None) -> list[Job]:
@@ -381,11 +331,7 @@ def forget(connection: Connection, before: float) -> int:
     if ids:
         connection.execute(requests.delete().where(_c.id.in_(ids)))
         return len(ids)
-    known = select(resources.c.arn).where(resources.c.arn == queues.c.arn, resources.c.created == queues.c.created)
-    used = select(_c.id).where(_c.queue == queues.c.id)
-    empty = (queues.c.queued == 0) & (queues.c.running == 0)
-    gone = connection.execute(queues.delete().where(empty, ~known.exists(), ~used.exists()))
-    return int(gone.rowcount)
+    return drop_queues(connection)
 
 
 def owed(connection: Connection, count: int = CHUNK) -> list[tuple[int, str, str, str]]:
