@@ -56,9 +56,9 @@ class Call:
         """Of the wheel that times it out."""
         self.done = self.retried = False
         """`done`: answered, failed or cancelled, whatever comes later is dropped."""
-        self.sent = 0.0
+        self.sent: float
         """perf_counter when it was handed to a worker."""
-        self.timeout_ms = 0
+        self.timeout_ms: int
         self.slots: VariantSlots | None = None
         """Where it waits, or whose lane it has."""
         self.task: asyncio.Task[None] | None = None

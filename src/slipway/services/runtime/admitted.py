@@ -10,42 +10,18 @@ import asyncio
 import functools
 import hashlib
 from collections.abc import Callable
-from time import perf_counter
 from typing import TYPE_CHECKING
 
 from slipway.services.runtime import answers
-from slipway.services.runtime.callers import Caller, Unproven, signature_refused
+from slipway.services.runtime.callers import Unproven, signature_refused
 from slipway.wire.claims import Claim, SignatureError
 from slipway.wire.errors import AwsError
 
 if TYPE_CHECKING:
-    from slipway.data.slots import EndpointSlots
     from slipway.http.exchange import Exchange
-    from slipway.services.runtime.invoke import Runtime
 
 _HASH_INLINE = 1024 * 1024
 """Bytes: hashing more than this would hold up the event loop, and goes to a thread."""
-
-
-class Admitted:
-    """What an invocation knows when it claims its exchange."""
-
-    def __init__(
-        self,
-        runtime: Runtime,
-        exchange: Exchange,
-        caller: Caller,
-        endpoint: EndpointSlots,
-        target: str | None,
-        request_id: bytes,
-    ) -> None:
-        self._runtime = runtime
-        self._exchange = exchange
-        self._caller = caller
-        self._endpoint = endpoint
-        self._target = target
-        self._request_id = request_id
-        self._began = perf_counter()
 
 
 class Refusal:

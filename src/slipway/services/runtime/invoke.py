@@ -10,6 +10,7 @@ import re
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Literal
 from urllib.parse import unquote
 
@@ -19,7 +20,7 @@ from slipway.data.invoke import Call
 from slipway.data.slots import EndpointSlots, Slots, VariantSlots
 from slipway.http.exchange import Exchange
 from slipway.services.runtime import answers, headers
-from slipway.services.runtime.admitted import Admitted, Refusal, prove
+from slipway.services.runtime.admitted import Refusal, prove
 from slipway.services.runtime.callers import Authenticate, Caller, Unproven
 from slipway.services.runtime.stream import StreamInvocation
 from slipway.wire.errors import AwsError
@@ -168,8 +169,10 @@ def not_found(caller: Caller, name: str) -> AwsError:
     return AwsError("ValidationError", f"Endpoint {name} of account {caller.account} not found.", status=400)
 
 
-class Invocation(Admitted, Call):
+class Invocation(Call):
     """One InvokeEndpoint: claims the exchange, travels as a call, answers."""
+
+    __slots__ = ("_began", "_caller", "_endpoint", "_exchange", "_request_id", "_runtime", "_target")
 
     def __init__(
         self,
@@ -181,8 +184,19 @@ class Invocation(Admitted, Call):
         request_id: bytes,
         head: bytes,
     ) -> None:
-        Admitted.__init__(self, runtime, exchange, caller, endpoint, target, request_id)
-        Call.__init__(self, head)
+        # Call's own part is repeated here: made for every request, it is to cost no second call
+        self.head = head
+        self.body = b""
+        self.framed = True
+        self.done = self.retried = False
+        self.bucket = self.slots = self.task = None
+        self._runtime = runtime
+        self._exchange = exchange
+        self._caller = caller
+        self._endpoint = endpoint
+        self._target = target
+        self._request_id = request_id
+        self._began = perf_counter()
 
     # ---- the exchange's side
 

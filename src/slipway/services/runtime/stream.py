@@ -15,7 +15,7 @@ from slipway.http.client import ClientResponse, ConnectFailed, NoAnswer
 from slipway.http.messages import BodyTooLarge, ClientGone, Headers, Response
 from slipway.http.render import BadHeader
 from slipway.services.runtime import answers, headers
-from slipway.services.runtime.admitted import Admitted, prove
+from slipway.services.runtime.admitted import prove
 from slipway.services.runtime.callers import Caller
 from slipway.wire.errors import AwsError
 from slipway.wire.eventstream import CONTENT_TYPE, exception_frame, payload_part
@@ -30,7 +30,7 @@ _ERROR_BODY = 64 * 1024
 """Bytes read of a container's refusal."""
 
 
-class StreamInvocation(Admitted):
+class StreamInvocation:
     """Claims the exchange; from the proven body on a coroutine does the rest."""
 
     def __init__(
@@ -43,7 +43,13 @@ class StreamInvocation(Admitted):
         request_id: bytes,
         head: bytes,
     ) -> None:
-        super().__init__(runtime, exchange, caller, endpoint, target, request_id)
+        self._runtime = runtime
+        self._exchange = exchange
+        self._caller = caller
+        self._endpoint = endpoint
+        self._target = target
+        self._request_id = request_id
+        self._began = perf_counter()
         self._head = head
         self._gone = False
 
