@@ -16,6 +16,8 @@ BOTO3_2024 = ("boto3==1.34.162", "botocore==1.34.162")
 AWS_CLI = ("awscli",)
 SDK_2 = ("sagemaker==2.257.*", "numpy<2", "scikit-learn==1.2.2", "setuptools<81")
 SDK_3 = ("sagemaker==3.27.*",)
+EXAMPLE = ("boto3", "scikit-learn==1.2.2", "numpy<2", "matplotlib>=3.7")
+"""What the head of examples/async_autoscaling.py asks `uv run` for."""
 
 
 def client_python(*packages: str) -> str:

@@ -47,6 +47,19 @@ def test_aws_cli() -> None:
     assert offline("sh", str(HERE / "cli.sh"), AWS=str(aws)).endswith("done\n")
 
 
+def test_aws_cli_asynchronous() -> None:
+    aws = Path(client_python(*AWS_CLI)).parent / "aws"
+    assert offline("sh", str(HERE / "cli_async.sh"), AWS=str(aws)).endswith("done\n")
+
+
+def test_sdk_2_asynchronous() -> None:
+    assert offline(client_python(*SDK_2), str(HERE / "sdk_v2_async.py")).endswith("done\n")
+
+
+def test_sdk_3_asynchronous() -> None:
+    assert offline(client_python(*SDK_3), str(HERE / "sdk_v3_async.py")).endswith("done\n")
+
+
 def test_sdk_2_scikit_learn() -> None:
     assert offline(client_python(*SDK_2), str(HERE / "sdk_v2.py")).endswith("done\n")
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from slipway.cli.launch import child_environment
+from slipway.cli.launch import child_environment, temporary
 from tests.e2e.deployments import SKLEARN, Deployments
+from tests.e2e.environments import EXAMPLE, client_python
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -32,3 +33,18 @@ def test_realtime(server: Deployments) -> None:
     assert len(moments) == 5
     assert moments[-1] - moments[0] > 0.1  # it came in pieces
     assert server.sagemaker.list_models()["Models"] == []
+
+
+def test_async_autoscaling_in_its_short_form(tmp_path: Path) -> None:
+    """Some hundred requests instead of ten thousand; a minute of CloudWatch in a third of a second."""
+    picture = tmp_path / "picture.png"
+    with temporary(["--time-scale", "180"]) as launched:
+        environment = {**child_environment(launched), "PICTURE": str(picture), "MPLCONFIGDIR": str(tmp_path)}
+        command = [client_python(*EXAMPLE), EXAMPLES / "async_autoscaling.py", "300"]
+        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
+    assert told.returncode == 0, told.stdout[-4000:] + told.stderr[-4000:]
+    assert "BROKEN" not in told.stdout
+    assert re.search(r"outputs +300 +300", told.stdout)
+    assert re.search(r"notifications of success +300 +300", told.stdout)
+    assert re.search(r"at most [2-5] instances", told.stdout)
+    assert picture.read_bytes().startswith(b"\x89PNG")
