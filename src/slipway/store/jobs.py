@@ -31,7 +31,7 @@ from sqlalchemy import (
     update,
 )
 
-from slipway.core.asynchronous import QUEUED, RUNNING, AsyncOptions, State
+from slipway.core.asynchronous import CANCELLED, EXPIRED, FAILED, QUEUED, RUNNING, SUCCEEDED, AsyncOptions, State
 from slipway.store.schema import Json, Moment, Number, Serial, Word, metadata
 
 queues = Table(
@@ -45,6 +45,10 @@ queues = Table(
     Column("created", Moment, nullable=False),  # of the endpoint: with its ARN, one incarnation
     Column("queued", Number, nullable=False),
     Column("running", Number, nullable=False),
+    Column("succeeded", Number, nullable=False),
+    Column("failed", Number, nullable=False),
+    Column("expired", Number, nullable=False),
+    Column("cancelled", Number, nullable=False),
     Column("options", Json, nullable=False),
     UniqueConstraint("arn", "created"),
 )
@@ -142,6 +146,11 @@ class Queue:
     running: int
     options: AsyncOptions
     """As last known: what remains of an endpoint that is gone."""
+    succeeded: int = 0
+    """Ever, like the next three."""
+    failed: int = 0
+    expired: int = 0
+    cancelled: int = 0
 
     @property
     def backlog(self) -> int:
@@ -232,16 +241,17 @@ QUEUED_LITERAL: ColumnElement[str] = literal_column(f"'{QUEUED}'")
 """In the statement's text: SQLite uses a partial index only where it sees its condition."""
 RUNNING_LITERAL: ColumnElement[str] = literal_column(f"'{RUNNING}'")
 
-QUEUE_COLUMNS = tuple(
-    queues.c[name] for name in ("id", "account", "region", "endpoint", "arn", "created", "queued", "running", "options")
-)
+COUNTED: tuple[State, ...] = (QUEUED, RUNNING, SUCCEEDED, FAILED, EXPIRED, CANCELLED)
+"""Each is a column of a queue's row: how many are in the state now, or have come to it."""
+
+QUEUE_COLUMNS = tuple(queues.c[name] for name in ("id", "account", "region", "endpoint", "arn", "created", "options", *COUNTED))
 _BLANK: dict[str, Any] = {"state": QUEUED, "ready_at": 0.0, "lease": 0, "attempts": 0, "dead": 0}
 _INSERTED = [*(field.name for field in fields(NewRequest)), "id", "queue", *_BLANK]
 _INSERT = requests.insert().values({name: bindparam(name) for name in _INSERTED})
 _COUNT = (
     update(queues)
     .where(queues.c.id == bindparam("of"))
-    .values(queued=queues.c.queued + bindparam("more_queued"), running=queues.c.running + bindparam("more_running"))
+    .values({state: queues.c[state] + bindparam(f"more_{state}") for state in COUNTED})
 )
 _GET_QUEUE = select(*QUEUE_COLUMNS).where(queues.c.arn == bindparam("arn"), queues.c.created == bindparam("created"))
 _HIGHEST = select(func.max(requests.c.id))
@@ -276,7 +286,7 @@ def accept(
         ident += 1
     if values:
         connection.execute(_INSERT, values)
-        count(connection, {queue.id: (len(values), 0)})
+        count(connection, {queue.id: {QUEUED: len(values)}})
     return answers
 
 
@@ -335,9 +345,8 @@ def open_queue(connection: Connection, place: Place, options: AsyncOptions) -> Q
                 endpoint=place.endpoint,
                 arn=place.arn,
                 created=place.created,
-                queued=0,
-                running=0,
                 options=options,
+                **dict.fromkeys(COUNTED, 0),
             )
         )
         found = queue_of(connection, place.arn, place.created)
@@ -366,14 +375,16 @@ def every_queue(connection: Connection) -> list[Queue]:
 
 
 def to_queue(row: Any) -> Queue:
-    ident, account, region, endpoint, arn, created, queued, running, options = row
+    ident, account, region, endpoint, arn, created, options, queued, running, *ended = row
     place = Place(account, region, endpoint, arn, created)
-    return Queue(ident, place, queued, running, msgspec.convert(options, AsyncOptions))
+    return Queue(ident, place, queued, running, msgspec.convert(options, AsyncOptions), *ended)
 
 
-def count(connection: Connection, changes: Mapping[int, tuple[int, int]]) -> None:
-    """Add to the counters: by queue, how many more are queued and how many more running."""
-    values = [{"of": queue, "more_queued": q, "more_running": r} for queue, (q, r) in changes.items() if q or r]
+def count(connection: Connection, changes: Mapping[int, Mapping[State, int]]) -> None:
+    """Add to the counters: by queue and state, how many more there are."""
+    values = [
+        {"of": queue, **{f"more_{state}": more.get(state, 0) for state in COUNTED}} for queue, more in changes.items() if more
+    ]
     if values:
         connection.execute(_COUNT, values)
 

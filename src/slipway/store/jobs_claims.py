@@ -101,7 +101,7 @@ def _take(connection: Connection, queue: Queue, found: Sequence[Job], taker: Tak
                 _TAKE,
                 {"ids": ids, "more": more, "new_holder": taker.holder, "new_until": taker.until, "new_claimed": now},
             )
-    jobs.count(connection, {queue.id: (-len(found), len(found))})
+    jobs.count(connection, {queue.id: {QUEUED: -len(found), RUNNING: len(found)}})
     inline = [job.id for job in found if job.input_location is None and job.decided is None]
     bodies: dict[int, bytes] = {}
     if inline:

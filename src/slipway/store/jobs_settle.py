@@ -7,7 +7,8 @@ under the newest lease (`settle`).
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -87,13 +88,10 @@ class Result:
     """By endpoint key, when the first of its requests may be claimed again (0: at once)."""
     retired: list[str] = field(default_factory=list)
     """Blobs that no object names any more."""
-    decided: list[int] = field(default_factory=list)
-    """Ids whose answer is yet to be published to an external store, by who holds the lease."""
 
     def merge(self, other: Result) -> None:
         self.settled += other.settled
         self.retired += other.retired
-        self.decided += other.decided
         for key, at in other.requeued.items():
             self.requeue(key, at)
 
@@ -123,7 +121,9 @@ _END = (
         | {"ready_at": 0.0, "holder": None, "lease_until": None, "decided": None}
     )
 )
-_DROP_BODY = update(requests).where(requests.c.id == bindparam("of"), requests.c.body.is_not(None)).values(body=None)
+_DROP_BODY = (
+    update(requests).where(requests.c.id.in_(bindparam("ids", expanding=True)), requests.c.body.is_not(None)).values(body=None)
+)
 _REQUEUE = (
     update(requests)
     .where(requests.c.id == bindparam("of"))
@@ -145,7 +145,11 @@ _DECIDE = update(requests).where(requests.c.id == bindparam("of")).values(decide
 def settle(
     connection: Connection, outcomes: Sequence[Outcome], rules: Rules, now: float, roll: float = 0.0
 ) -> tuple[list[bool], Result]:
-    """Take a dispatcher's word on requests that it holds; False for each whose lease is not the newest any more."""
+    """Take a dispatcher's word on requests that it holds; False for each whose lease is not the newest any more.
+
+    A word that is said again, since its answer was lost, is True again: what it staged is in use. What was staged for a False
+    is the dispatcher's to remove.
+    """
     found = load(connection, [outcome.id for outcome in outcomes])
     queues = jobs.queues_by_id(connection, sorted({job.queue for job in found.values()}))
     answers: list[bool] = []
@@ -157,15 +161,15 @@ def settle(
         good = job is not None and job.state == RUNNING and job.lease == outcome.lease
         answers.append(good)
         if job is None or not good:
-            result.retired += _blobs(outcome.staged)
+            answers[-1] = job is not None and _told_before(job, outcome)
             continue
         del found[outcome.id]  # one word for each
         step = _step(job, queues[job.queue].place, outcome, rules, now, roll)
         if isinstance(step, End):
             ends.append(step)
         elif step is None:
-            connection.execute(_DECIDE, {"of": job.id, "new_decided": outcome})
-            result.decided.append(job.id)
+            if job.decided is None:
+                connection.execute(_DECIDE, {"of": job.id, "new_decided": outcome})
         else:
             again.append((job, *step))
     requeue(connection, again, queues, result)
@@ -180,9 +184,9 @@ def _step(
     outcome = replace(outcome, cause=clean(outcome.cause))
     if outcome.kind == "published":
         won = decided(job)
-        return None if won is None else End(job, SUCCEEDED, outcome=won)
+        return (0.0, job.attempts, "") if won is None else End(job, SUCCEEDED, outcome=won)
     if job.decided is not None:  # its answer is known, whatever becomes of who publishes it
-        return (0.0, job.attempts, "")
+        return None if outcome.kind == "succeeded" else (0.0, job.attempts, "")
     if outcome.kind == "released":
         return (0.0, max(0, job.attempts - 1), job.cause or "")
     if outcome.kind == "lost":
@@ -194,6 +198,15 @@ def _step(
         return End(job, SUCCEEDED, outcome=outcome)
     cause = outcome.cause or async_notices.cause_of(outcome.cause_kind, outcome.status, place.endpoint, job.timeout)
     return End(job, FAILED, outcome.cause_kind, cause, outcome=outcome)
+
+
+def _told_before(job: Job, outcome: Outcome) -> bool:
+    """The request ended by this very outcome, under this lease: nobody else could end it so."""
+    if job.lease != outcome.lease:
+        return False
+    if job.state == SUCCEEDED:
+        return outcome.kind in ("succeeded", "published")
+    return job.state == FAILED and not job.dead and (outcome.kind == "failed" or job.cause_kind == "upload")
 
 
 def after_loss(
@@ -219,12 +232,10 @@ def requeue(
             for job, ready_at, attempts, cause in again
         ],
     )
-    changes: dict[int, tuple[int, int]] = {}
+    moves = Counter((job.queue, job.state) for job, _, _, _ in again)
+    jobs.count(connection, _changes((queue, state, QUEUED, many) for (queue, state), many in moves.items()))
     for job, ready_at, _, _ in again:
-        queued, running = changes.get(job.queue, (0, 0))
-        changes[job.queue] = (queued + 1, running - 1)
         result.requeue(queues[job.queue].place.key, ready_at)
-    jobs.count(connection, changes)
 
 
 def load(connection: Connection, ids: Sequence[int]) -> dict[int, Job]:
@@ -241,25 +252,33 @@ def finish(connection: Connection, ends: Sequence[End], queues: dict[int, Queue]
     result = Result()
     shelf = Shelf(connection, now)
     values: list[dict[str, Any]] = []
-    changes: dict[int, tuple[int, int]] = {}
+    moves: Counter[tuple[int, State, State]] = Counter()
     for end in ends:
         queue = queues[end.job.queue]
         end = _kept(end, queue.place, rules, shelf, result)
         failure = _failure_object(end, queue.place, rules, shelf)
         notice, notified = _notify(connection, end, queue, rules, now)
         values.append(_end_values(end, notice, failure, now))
-        queued, running = changes.get(queue.id, (0, 0))
-        changes[queue.id] = (queued - 1, running) if end.job.state == QUEUED else (queued, running - 1)
+        moves[queue.id, end.job.state, end.state] += 1
         settled = Settled(end.job, queue.place, end.state, end.cause_kind, end.cause, end.dead, end.outcome, now, notified)
         result.settled.append(settled)
     result.retired += shelf.store()
     if values:
         connection.execute(_END, values)
-        done = [{"of": value["of"]} for value in values if value["new_state"] == SUCCEEDED]
-        if done:
-            connection.execute(_DROP_BODY, done)
-        jobs.count(connection, changes)
+        if done := [value["of"] for value in values if value["new_state"] == SUCCEEDED]:
+            connection.execute(_DROP_BODY, {"ids": done})
+        jobs.count(connection, _changes((*move, many) for move, many in moves.items()))
     return result
+
+
+def _changes(moves: Iterable[tuple[int, State, State, int]]) -> dict[int, dict[State, int]]:
+    """Of the counters: queue, from which state, to which, how many."""
+    found: dict[int, dict[State, int]] = {}
+    for queue, before, after, many in moves:
+        of = found.setdefault(queue, {})
+        of[before] = of.get(before, 0) - many
+        of[after] = of.get(after, 0) + many
+    return found
 
 
 def _end_values(end: End, notice: dict[str, Any] | None, failure: str | None, now: float) -> dict[str, Any]:
