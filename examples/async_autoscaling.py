@@ -125,7 +125,8 @@ class Notifications:
 def train() -> tuple[bytes, list[list[float]], list[int]]:
     """A model.tar.gz with a forest that takes some 20 ms for one picture; pictures, and what the model makes of them."""
     pixels, digits = load_digits(return_X_y=True)
-    model = RandomForestClassifier(n_estimators=1000, max_leaf_nodes=40, random_state=0).fit(pixels[PAYLOADS:], digits[PAYLOADS:])
+    model = RandomForestClassifier(n_estimators=1000, max_leaf_nodes=40, random_state=0)
+    model.fit(pixels[PAYLOADS:], digits[PAYLOADS:])
     trained, archive = io.BytesIO(), io.BytesIO()
     joblib.dump(model, trained)
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
