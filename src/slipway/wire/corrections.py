@@ -125,6 +125,11 @@ VALIDATION_CODES: Mapping[str, str] = {
     "sts": "ValidationError",
 }
 
+FOREIGN_ENUMS = frozenset(
+    # Service, operation, member whose values the model takes from another list than the service does: not checked here.
+    (("sqs", "ReceiveMessage", "AttributeNames"),)
+)
+
 S3_VALIDATION: Mapping[str, tuple[str, str]] = {
     # Where S3 has a code and a text of its own for a member whose value its enum lacks.
     "locationConstraint": ("InvalidLocationConstraint", "The specified location-constraint is not valid"),

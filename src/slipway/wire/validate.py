@@ -14,7 +14,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from .corrections import S3_VALIDATION, VALIDATION_CODES
+from .corrections import FOREIGN_ENUMS, S3_VALIDATION, VALIDATION_CODES
 from .errors import AwsError
 from .models import streaming_input
 from .parse_xml import malformed_xml
@@ -34,10 +34,11 @@ def validate(operation: OperationModel, params: dict[str, Any]) -> None:
     shape = operation.input_shape
     if shape is None:
         return
+    service = operation.service_model.service_name
+    params = {name: value for name, value in params.items() if (service, operation.name, name) not in FOREIGN_ENUMS}
     found = list(islice(_structure(shape, params, "", streaming_input(operation)), _MAX_REPORTED))
     if not found:
         return
-    service = operation.service_model.service_name
     if service == "s3":
         _refuse_as_s3(found)
     if service == "sqs":

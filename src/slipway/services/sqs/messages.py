@@ -19,6 +19,21 @@ if TYPE_CHECKING:
     from sqlalchemy import Connection
 
 MAX_RECEIVED = 10
+_SYSTEM = frozenset(
+    (
+        "All",
+        "SenderId",
+        "SentTimestamp",
+        "ApproximateReceiveCount",
+        "ApproximateFirstReceiveTimestamp",
+        "SequenceNumber",
+        "MessageDeduplicationId",
+        "MessageGroupId",
+        "AWSTraceHeader",
+        "DeadLetterQueueSourceArn",
+    )
+)
+"""What AttributeNames, the former name of MessageSystemAttributeNames, may ask for."""
 _LOOK_AGAIN = 0.001
 """Seconds after a message should be visible, so that a clock that is read a little early finds it too."""
 
@@ -45,6 +60,9 @@ def check_size(queue: QueueRow, message: Message) -> None:
 async def receive_message(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
     arn = arn_of(ctx, request["QueueUrl"])
     most = _between(request, "MaxNumberOfMessages", 1, MAX_RECEIVED, 1)
+    for name in request.get("AttributeNames") or ():
+        if name not in _SYSTEM:
+            raise AwsError("InvalidAttributeName", f"Unknown Attribute {name[:80]}.", status=400)
     wait = _between(request, "WaitTimeSeconds", *WAIT, None)
     visibility = _between(request, "VisibilityTimeout", *VISIBILITY, None)
     loop = asyncio.get_running_loop()

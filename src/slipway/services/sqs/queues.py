@@ -98,7 +98,7 @@ async def list_queues(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
     limit, after = _page(request)
     prefix = request.get("QueueNamePrefix") or ""
     found = await ctx.world.db.read(lambda c: queues.find(c, ctx.account, ctx.region, prefix, after, limit + 1))
-    return _listed(ctx, [row.name for row in found], limit, "QueueUrls", paged="MaxResults" in request)
+    return _listed(ctx, [row.name for row in found], limit, "QueueUrls", paged="MaxResults" in request) if found else {}
 
 
 def _page(request: dict[str, Any]) -> tuple[int, str]:
@@ -109,7 +109,7 @@ def _page(request: dict[str, Any]) -> tuple[int, str]:
     if limit is not None and not 1 <= limit <= MAX_LISTED:
         raise invalid_parameter(limit, "MaxResults", f"MaxResults must be an integer between 1 and {MAX_LISTED}.")
     try:
-        after = base64.urlsafe_b64decode(token.encode("ascii")).decode() if token else ""
+        after = base64.b64decode(token, altchars=b"-_", validate=True).decode() if token else ""
     except (binascii.Error, ValueError):
         raise invalid_value("Invalid or expired next token.") from None
     return limit or MAX_LISTED, after
