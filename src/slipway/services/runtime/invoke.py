@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 import re
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Literal
@@ -56,7 +56,7 @@ class Runtime:
         self._authenticate = authenticate
         self._roll = roll
         self._routes: dict[bytes, Route | Literal[False]] = {}
-        self._ids = map(b"%b%%012x".__mod__(str(uuid.uuid4())[:24].encode()).__mod__, itertools.count(1))
+        self._ids = _request_ids()
 
     def __call__(self, exchange: Exchange) -> bool:
         """The server's fast hook: True when the exchange is an invocation (claimed, or refused already)."""
@@ -163,6 +163,16 @@ class Runtime:
             for key, endpoint in self.slots.endpoints.items()
             for name, variant in endpoint.by_name.items()
         }
+
+
+def _request_ids() -> Iterator[bytes]:
+    """UUIDs with a counter at their end; of all digits only the last three are new each time."""
+    start = str(uuid.uuid4())[:24].encode()
+    digits = [b"%03x" % number for number in range(4096)]
+    for high in itertools.count():
+        prefix = b"%b%09x" % (start, high & 0xFFFFFFFFF)
+        for low in digits:
+            yield prefix + low
 
 
 def not_found(caller: Caller, name: str) -> AwsError:
