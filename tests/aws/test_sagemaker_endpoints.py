@@ -10,6 +10,7 @@ from botocore.exceptions import ClientError
 from slipway.core.limits import Quotas
 from slipway.core.replicas import Failure
 from slipway.services.sagemaker import endpoints
+from slipway.store.scaling import Target, put_target
 from tests.aws.cloud import Cloud
 from tests.aws.sagemaker_requests import IMAGE, Hands, SageMaker
 from tests.aws.test_sagemaker_models import refused
@@ -157,6 +158,21 @@ def test_retained_properties(sm: SageMaker, hands: Hands) -> None:
     sm.client.update_endpoint(EndpointName="e", EndpointConfigName="c")
     hands.settle()
     assert shown() == (1.0, 1)
+
+
+def test_a_variant_that_is_scaled_stays_and_keeps_its_instance_type(sm: SageMaker, hands: Hands, cloud: Cloud) -> None:
+    arn = sm.endpoint()
+    hands.settle()
+    place = (cloud.account, cloud.region, "endpoint/e/variant/AllTraffic", "sagemaker:variant:DesiredInstanceCount")
+    target = Target(*place, "arn:target", arn, 0.0, "AllTraffic", 1, 2, "role", {}, 0.0)
+    cloud.run(cloud.world.db.write(lambda c: put_target(c, target)))
+    sm.config("larger", sm.variant(InstanceType="ml.m5.xlarge"))
+    sm.config("other", sm.variant("Other"))
+    sm.config("same", sm.variant(InitialInstanceCount=2))
+    for config in ("larger", "other"):
+        message = refused(sm.client.update_endpoint, EndpointName="e", EndpointConfigName=config)
+        assert message.startswith('The variant(s) "AllTraffic" must be deregistered as scalable targets')
+    sm.client.update_endpoint(EndpointName="e", EndpointConfigName="same")
 
 
 def test_weights_and_capacities_checks(sm: SageMaker, hands: Hands) -> None:

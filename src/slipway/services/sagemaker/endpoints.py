@@ -24,6 +24,7 @@ from slipway.store import resources
 from slipway.store.db import Connection
 from slipway.store.endpoints import Stored, asking, over_quota, stored
 from slipway.store.resources import Resource
+from slipway.store.scaling import targets_of
 from slipway.wire.errors import AwsError, validation_exception
 
 IN_TRANSITION = frozenset({CREATING, UPDATING, DELETING})
@@ -97,6 +98,7 @@ async def update_endpoint(ctx: Context, request: dict[str, Any]) -> dict[str, An
         made = deployment(connection, ctx, request["EndpointConfigName"], number)
         if (made.asynchronous is None) != (current.asynchronous is None):
             raise validation_exception(_CHANGES_KIND)
+        _check_scaled(connection, old.row.arn, current, made)
         wanted = made.initial
         if request.get("RetainAllVariantProperties"):
             wanted = tuple(_retained(goal, goals, excluded) for goal in wanted)
@@ -209,6 +211,18 @@ def _check_names(names: Iterable[str], goals: tuple[Goal, ...], config: str) -> 
     if missing := [name for name in names if name not in known]:
         listed = ", ".join(f'"{name}"' for name in missing)
         raise validation_exception(f'The variant name(s) {listed} is/are not present within endpoint configuration "{config}".')
+
+
+def _check_scaled(connection: Connection, arn: str, current: Deployment, made: Deployment) -> None:
+    """A variant that is scaled automatically may change its model, and neither go nor change its instance type (2.7)."""
+    types = {variant.name: variant.instance_type for variant in made.variants}
+    scaled = {target.variant for target in targets_of(connection, arn)}
+    if lost := [v.name for v in current.variants if v.name in scaled and types.get(v.name) != v.instance_type]:
+        listed = ", ".join(f'"{name}"' for name in lost)
+        raise validation_exception(
+            f"The variant(s) {listed} must be deregistered as scalable targets with AWS Application Auto Scaling before they "
+            "can be removed or have their instance type updated."
+        )
 
 
 def _check_quota(connection: Connection, ctx: Context, arn: str, made: Deployment, goals: tuple[Goal, ...]) -> None:
