@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from bench import report
@@ -60,7 +62,7 @@ async def _enqueue(db: Db, endpoint: str, count: int, step: int = 5_000) -> None
             )
             for n in range(min(step, count - start))
         ]
-        await db.write(lambda c, new=new, now=now: jobs.accept(c, place, OPTIONS, new, bound=1 << 40, now=now))
+        await db.write(partial(_accept, place, new))
 
 
 def _endpoint(connection: Connection, name: str) -> None:
@@ -101,15 +103,24 @@ async def _rate(db: Db, holder: str, batch: int, count: int) -> float:
     done, begun = 0, time.perf_counter()
     while done < count:
         taker = Taker(holder, time.time() + 15)
-        claimed, _ = await db.write(
-            lambda c, taker=taker: jobs_claims.claim(c, ACCOUNT, REGION, "queue", taker, batch, RULES, time.time())
-        )
-        outcomes = [_outcome(each) for each in claimed]
-        answers, _ = await db.write(lambda c, outcomes=outcomes: jobs_settle.settle(c, outcomes, RULES, time.time()))
+        claimed = await db.write(partial(_claim, taker, batch))
+        answers = await db.write(partial(_settle, [_outcome(each) for each in claimed]))
         if not all(answers) or not answers:
             raise RuntimeError("a settlement was void")
         done += len(answers)
     return done / (time.perf_counter() - begun)
+
+
+def _accept(place: Place, new: Sequence[NewRequest], connection: Connection) -> None:
+    jobs.accept(connection, place, OPTIONS, new, bound=1 << 40, now=time.time())
+
+
+def _claim(taker: Taker, count: int, connection: Connection) -> list[Claimed]:
+    return jobs_claims.claim(connection, ACCOUNT, REGION, "queue", taker, count, RULES, time.time())[0]
+
+
+def _settle(outcomes: Sequence[Outcome], connection: Connection) -> list[bool]:
+    return jobs_settle.settle(connection, outcomes, RULES, time.time())[0]
 
 
 def _outcome(claimed: Claimed) -> Outcome:

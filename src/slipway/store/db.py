@@ -99,7 +99,7 @@ class Db:
     whole, never in part.
     """
 
-    def __init__(self, writing: Engine | None, reading: Engine, *, readers: int, waiting: int) -> None:
+    def __init__(self, writing: Engine | None, reading: Engine, *, readers: int, waiting: int, group: int = GROUP) -> None:
         """Use `open`, or `open_reading`: the schema must be there before anything else is asked for."""
         self.dialect: str = reading.dialect.name
         """`sqlite` or `postgresql`."""
@@ -111,7 +111,7 @@ class Db:
         if writing is None:
             self._writes.close()
         else:
-            args = (writing, self._writes, GROUP, tell)
+            args = (writing, self._writes, group, tell)
             self._threads.append(threading.Thread(target=_serve, args=args, name="store-writer", daemon=True))
         self._threads += [
             threading.Thread(target=_serve, args=(reading, self._reads, 1, tell), name=f"store-reader-{n}", daemon=True)
@@ -121,13 +121,14 @@ class Db:
             thread.start()
 
     @classmethod
-    async def open(cls, url_or_path: str, *, readers: int = 4, waiting: int = 10_000) -> Self:
+    async def open(cls, url_or_path: str, *, readers: int = 4, waiting: int = 10_000, group: int = GROUP) -> Self:
         """Open the database (`postgresql://…` or the path of an SQLite file), making or migrating its schema.
 
-        `waiting`: calls of either kind that may wait before StoreBusy. Raises SchemaError, StoreUnavailable.
+        `waiting`: calls of either kind that may wait before StoreBusy; `group`: calls that share one commit at most. Raises
+        SchemaError, StoreUnavailable.
         """
         url = database_url(url_or_path)
-        db = cls(writing_engine(url), reading_engine(url), readers=readers, waiting=waiting)
+        db = cls(writing_engine(url), reading_engine(url), readers=readers, waiting=waiting, group=group)
         try:
             # By the writer, whose connection stays: the last one to close an SQLite file takes its log down.
             await db._call(db._writes, migrate.prepare)
