@@ -1,0 +1,312 @@
+"""Asynchronous inference on control's side of the link: batches accepted, claims leased, settlements committed.
+
+A dispatcher is known by the `holder` that it claims under. When its link closes and its process is gone, what it held is free
+at once; when nobody can tell, at the end of the lease. Nothing is taken back in the first LEASE_SECONDS of a control: until
+then the leases that an earlier one gave cannot have been renewed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from slipway.control.asynchronous_ends import Ends
+from slipway.core.asynchronous import RUNNING, AcceptAnswer, AcceptRequest, Claimed, Outcome, Staged
+from slipway.link import claims
+from slipway.link.channel import Channel, LinkClosed, LinkError
+from slipway.link.claims import LEASE_SECONDS, Claim, Heartbeat, Started
+from slipway.store import jobs_claims, jobs_settle
+from slipway.store.db import Db, StoreError
+from slipway.store.jobs import Place
+from slipway.store.jobs_claims import Taker
+from slipway.store.jobs_settle import Result, Rules
+
+logger = logging.getLogger(__name__)
+
+KIND = "async"
+"""For the reconciler; its one key is empty."""
+SCALING = "scaling"
+MOST_CLAIMED = 256
+"""Requests of one CLAIM: with an inline body each, they still fit into a message."""
+MOST_HELD = 100_000
+LOOK_SECONDS = 0.1
+"""Between two looks at whether a dispatcher's process still lives."""
+STARTED_SECONDS = 0.05
+"""STARTED is for the status alone: it is written when this has passed, unless the request has ended by then."""
+SCALING_SECONDS = 0.25
+"""Between two wakes of the autoscaler for one endpoint without instances."""
+
+
+class Shelves(Protocol):
+    """The embedded object store, as far as settlements concern it (`backing.objects_embedded`)."""
+
+    def holding(self, staged: Sequence[Staged]) -> AbstractAsyncContextManager[Sequence[Staged]]: ...
+
+    def retire(self, blobs: Sequence[str]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What asynchronous inference works with."""
+
+    db: Db
+    rules: Rules
+    accept: Callable[[Sequence[AcceptRequest]], Awaitable[tuple[AcceptAnswer, ...]]]
+    """`services.runtime.invoke_async`."""
+    ends: Ends
+    shelves: Shelves | None
+    """None: the objects are in an external store."""
+    instances: Callable[[str], int]
+    """How many instances the endpoint of this ARN has in service."""
+    wake: Callable[[str, str], None]
+    now: Callable[[], float]
+    """Epoch seconds."""
+    roll: Callable[[], float]
+    """Chance, 0 ≤ roll < 1."""
+    alive: Callable[[int], bool]
+    """Whether a process lives."""
+
+
+class Asynchronous:
+    """`attach` each channel of the link server. One of these for a control's life."""
+
+    def __init__(self, world: Surroundings) -> None:
+        self._world = world
+        self._began = world.now()
+        self._dispatchers: dict[Channel, set[str]] = {}
+        """Channels that have claimed or sent a heartbeat, and as whom."""
+        self._holders: dict[str, Channel] = {}
+        self._waking: set[str] = set()
+        self._scaled: dict[str, bool] = {}
+        """ARNs for which the autoscaler was woken just now; True: again since then."""
+        self._started: dict[int, Started] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def attach(self, channel: Channel) -> None:
+        """Register the handlers on a new channel, before it reads."""
+        channel.on(claims.ACCEPT, self._accept, tuple[AcceptRequest, ...])
+        channel.on(claims.CLAIM, lambda claim: self._claim(channel, claim), Claim)
+        channel.on(claims.SETTLE, self._settle, tuple[Outcome, ...])
+        channel.on(claims.STARTED, self._start, tuple[Started, ...])
+        channel.on(claims.HEARTBEAT, lambda beat: self._heartbeat(channel, beat), Heartbeat)
+
+    async def close(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._world.ends.close()
+
+    @property
+    def may_reap(self) -> bool:
+        """Every lease has had its chance to be renewed."""
+        return self._world.now() >= self._began + LEASE_SECONDS
+
+    def connected(self, holder: str) -> bool:
+        return holder in self._holders
+
+    # What others tell of, after their commit
+
+    def arrived(self, places: Iterable[Place]) -> None:
+        """Requests were queued: dispatchers claim them; where there is no instance, the autoscaler hears of it."""
+        for place in places:
+            self.wake_dispatchers(place.key)
+            if self._world.instances(place.arn) == 0:
+                self._scale(place.arn)
+
+    def ended(self, result: Result) -> None:
+        """A transaction ended requests or put them back."""
+        self._world.ends.tell(result.settled)
+        if result.retired and self._world.shelves is not None:
+            self._world.shelves.retire(result.retired)
+        unwanted = [each.job for each in result.settled if each.job.state == RUNNING and each.outcome is None]
+        if unwanted:
+            self._tell(claims.CANCEL, tuple(job.id for job in unwanted))
+        for key, ready_at in result.requeued.items():
+            if ready_at <= self._world.now():
+                self.wake_dispatchers(key)
+        if any(ready_at > 0 for ready_at in result.requeued.values()):
+            self._world.wake(KIND, "")
+
+    def wake_dispatchers(self, key: str) -> None:
+        """There is something to claim for the endpoint: all that came in one turn of the loop go in one message."""
+        if not self._waking:
+            asyncio.get_running_loop().call_soon(self._wake_now)
+        self._waking.add(key)
+
+    def _wake_now(self) -> None:
+        keys, self._waking = tuple(sorted(self._waking)), set()
+        self._tell(claims.WAKE, keys)
+
+    def _tell(self, kind: str, payload: tuple[str, ...] | tuple[int, ...]) -> None:
+        for channel in self._dispatchers:
+            self._spawn(self._notify(channel, kind, payload))
+
+    async def _notify(self, channel: Channel, kind: str, payload: object) -> None:
+        with contextlib.suppress(LinkClosed):
+            await channel.notify(kind, payload)
+
+    def _scale(self, arn: str) -> None:
+        if arn in self._scaled:
+            self._scaled[arn] = True
+            return
+        self._scaled[arn] = False
+        self._world.wake(SCALING, arn)
+        asyncio.get_running_loop().call_later(SCALING_SECONDS, self._scaled_long_ago, arn)
+
+    def _scaled_long_ago(self, arn: str) -> None:
+        if self._scaled.pop(arn, False):
+            self._scale(arn)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # The link
+
+    async def _accept(self, batch: tuple[AcceptRequest, ...]) -> tuple[AcceptAnswer, ...]:
+        return await self._world.accept(batch)
+
+    async def _claim(self, channel: Channel, claim: Claim) -> tuple[Claimed, ...]:
+        self._known(channel, claim.holder)
+        parts = claim.endpoint.split("/")
+        if len(parts) != 3:
+            raise LinkError("bad-endpoint", "an endpoint is named account/region/name")
+        account, region, endpoint = parts
+        world, count = self._world, min(max(claim.count, 0), MOST_CLAIMED)
+        now = world.now()
+        taker = Taker(claim.holder, now + LEASE_SECONDS)
+        with _store_errors():
+            claimed, result = await world.db.write(
+                lambda c: jobs_claims.claim(c, account, region, endpoint, taker, count, world.rules, now)
+            )
+        self.ended(result)
+        return tuple(claimed)
+
+    async def _settle(self, outcomes: tuple[Outcome, ...]) -> tuple[bool, ...]:
+        for outcome in outcomes:
+            self._started.pop(outcome.id, None)
+        with _store_errors():
+            async with self._holding([o.staged for o in outcomes if o.staged is not None]) as gone:
+                lost = {id(staged) for staged in gone}
+                return await self._commit([_lost(o) if id(o.staged) in lost else o for o in outcomes])
+
+    @contextlib.asynccontextmanager
+    async def _holding(self, staged: Sequence[Staged]) -> AsyncIterator[Sequence[Staged]]:
+        if self._world.shelves is None or not any(each.segments for each in staged):
+            yield ()
+            return
+        async with self._world.shelves.holding(staged) as gone:
+            yield gone
+
+    async def _commit(self, outcomes: Sequence[Outcome]) -> tuple[bool, ...]:
+        """All in one transaction; if one of them breaks it, each in its own, so that it breaks no other."""
+        world = self._world
+        now, roll = world.now(), world.roll()
+        try:
+            answers, result = await world.db.write(lambda c: jobs_settle.settle(c, outcomes, world.rules, now, roll))
+        except StoreError:
+            raise
+        except Exception:
+            logger.exception("settlement-failed", extra={"outcomes": len(outcomes)})
+            if len(outcomes) > 1:
+                return tuple([(await self._commit([outcome]))[0] for outcome in outcomes])
+            if outcomes[0] == _unsettleable(outcomes[0]):
+                raise
+            return await self._commit([_unsettleable(outcomes[0])])
+        self.ended(result)
+        return tuple(answers)
+
+    def _start(self, started: tuple[Started, ...]) -> None:
+        if not self._started:
+            self._spawn(self._write_started())
+        self._started.update((each.id, each) for each in started)
+
+    async def _write_started(self) -> None:
+        await asyncio.sleep(STARTED_SECONDS)
+        found, self._started = self._started, {}
+        values = [(each.id, each.lease, each.at, each.variant, each.instance) for each in found.values()]
+        try:
+            if values:
+                await self._world.db.write(lambda c: jobs_claims.started(c, values))
+        except StoreError as error:
+            logger.warning("started-not-written", extra={"error": str(error)})
+
+    async def _heartbeat(self, channel: Channel, beat: Heartbeat) -> tuple[int, ...]:
+        self._known(channel, beat.holder)
+        if len(beat.held) > MOST_HELD:
+            raise LinkError("too-many", f"a dispatcher holds {MOST_HELD} requests at most")
+        taker = Taker(beat.holder, self._world.now() + LEASE_SECONDS)
+        with _store_errors():
+            return tuple(await self._world.db.write(lambda c: jobs_claims.heartbeat(c, taker, beat.held)))
+
+    # Dispatchers come and go
+
+    def _known(self, channel: Channel, holder: str) -> None:
+        if not holder or len(holder) > 200:
+            raise LinkError("bad-holder", "a dispatcher needs a name")
+        if channel not in self._dispatchers:
+            self._dispatchers[channel] = set()
+            channel.on_close(lambda: self._closed(channel))
+        self._dispatchers[channel].add(holder)
+        self._holders[holder] = channel
+
+    def _closed(self, channel: Channel) -> None:
+        for holder in self._dispatchers.pop(channel, ()):
+            if self._holders.get(holder) is channel:
+                del self._holders[holder]
+                self._spawn(self._bury(holder, channel.peer.pid))
+
+    async def _bury(self, holder: str, pid: int) -> None:
+        """Free what a dispatcher held as soon as its process is gone; its leases do so by themselves if nobody can tell."""
+        if pid <= 0:
+            return
+        for _ in range(int(LEASE_SECONDS / LOOK_SECONDS)):
+            if holder in self._holders:
+                return  # only its link was broken
+            if not self._world.alive(pid):
+                await self.free({holder})
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def free(self, holders: set[str]) -> None:
+        """Take back what these held: their processes are gone."""
+        logger.info("dispatcher-gone", extra={"holders": sorted(holders)})
+        try:
+            while await self._free_some(holders):
+                pass
+        except StoreError as error:
+            logger.warning("leases-not-freed", extra={"error": str(error)})
+
+    async def _free_some(self, holders: set[str]) -> bool:
+        world = self._world
+        now, roll = world.now(), world.roll()
+        result = await world.db.write(lambda c: jobs_claims.reap(c, world.rules, now, roll, gone=holders, overdue=False))
+        self.ended(result)
+        return bool(result.settled or result.requeued)
+
+
+@contextlib.contextmanager
+def _store_errors() -> Iterator[None]:
+    """To a peer, a store that does not answer is an error of the link: it tries again."""
+    try:
+        yield
+    except StoreError as error:
+        raise LinkError("store", str(error)) from error
+
+
+def _lost(outcome: Outcome) -> Outcome:
+    """Its content is gone: the process that staged it died, and this word came late."""
+    return replace(outcome, kind="lost", staged=None, cause="The answer was lost with the dispatcher that had it.")
+
+
+def _unsettleable(outcome: Outcome) -> Outcome:
+    """What breaks a transaction even alone ends as a failure without its content."""
+    cause = "slipway could not keep the answer; its log has the cause."
+    return replace(outcome, kind="failed", cause_kind="upload", cause=cause, staged=None, answer=None, content_type="")
