@@ -6,6 +6,7 @@ store, credentials).
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field
 
 
@@ -106,6 +107,8 @@ class Settings:
     keys: tuple[ConfiguredKey, ...] = ()
     """Further access keys; accounts see nothing of each other."""
     time_scale: float = 1.0
+    scale_from_zero: str = "arrival"
+    """`arrival`: an asynchronous endpoint without instances gets some as soon as a request is there; `alarm`: as on AWS."""
     tls_cert: str | None = None
     tls_key: str | None = None
     limits: Limits = field(default_factory=Limits)
@@ -119,6 +122,10 @@ class Settings:
     """How long a Describe of something in transition may hold its answer (design.md 4, "waiting")."""
     stop_grace_seconds: float = 2.0
     """How long our own host has to stop; foreign containers get 30 s."""
+    commit_group: int = 1000
+    """Writes, and requests accepted for asynchronous inference, that share one commit at most."""
+    notify_allow: tuple[str, ...] = ()
+    """Networks, addresses and host names that notifications may go to beside public addresses."""
     log_level: str = "info"
 
     @property
@@ -126,6 +133,14 @@ class Settings:
         """Where clients reach the gateway."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self.tls_cert else 'http'}://{host}:{self.port}"
+
+    @property
+    def on_loopback(self) -> bool:
+        """It listens on loopback alone: whoever can call it is on this machine."""
+        try:
+            return self.host == "localhost" or ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
 
     @property
     def local_url(self) -> str:

@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from slipway.backing.notices_addresses import parse_allowed
 from slipway.settings import ConfiguredKey, ExternalS3, Limits, Settings, profile
 
 
@@ -63,6 +64,12 @@ def _keys(text: str) -> tuple[tuple[str, str, str | None], ...]:
     return tuple((match[1], match[2], match[3]) for match in matches if match)
 
 
+def _allowed(text: str) -> tuple[str, ...]:
+    entries = tuple(part.strip() for part in text.split(",") if part.strip())
+    parse_allowed(entries)
+    return entries
+
+
 OPTIONS: tuple[Option, ...] = (
     Option("host", str, "127.0.0.1", "address to listen on; any but loopback needs --tls-cert and --tls-key"),
     Option("port", int, 4566, "port to listen on; 0 takes a free one"),
@@ -76,6 +83,13 @@ OPTIONS: tuple[Option, ...] = (
     Option("invoke-limit", _seconds, None, "a model's time for one answer (60 on AWS)", metavar="SECONDS"),
     Option("stream-limit", _seconds, None, "a model's time for a whole response stream (480 on AWS)", metavar="SECONDS"),
     Option("time-scale", float, 1.0, "divides metric periods, cooldowns and idle times; timestamps stay real", metavar="N"),
+    Option(
+        "scale-from-zero",
+        str,
+        "arrival",
+        "what starts an asynchronous endpoint at zero instances: the first request, or AWS's alarms alone",
+        choices=("arrival", "alarm"),
+    ),
     Option("tls-cert", str, None, "certificate chain, PEM", metavar="FILE"),
     Option("tls-key", str, None, "private key, PEM", metavar="FILE"),
     Option("sandbox", str, "auto", "isolation of model processes", choices=("auto", "required", "off")),
@@ -84,6 +98,10 @@ OPTIONS: tuple[Option, ...] = (
     Option("s3-access-key", str, None, "its access key (better: SLIPWAY_S3_ACCESS_KEY)", metavar="ID"),
     Option("s3-secret-key", str, None, "its secret: SLIPWAY_S3_SECRET_KEY or the file, never an argument", metavar="SECRET"),
     Option("s3-region", str, "us-east-1", "its region", metavar="REGION"),
+    Option(
+        "notify-allow", _allowed, (), "private addresses that notifications may go to: networks, host names", metavar="LIST"
+    ),
+    Option("commit-group", int, 1000, "writes that share one commit at most; 1 shows what sharing gives", metavar="N"),
     Option("cache-dir", str, None, "built environments, shared between data directories", metavar="DIR"),
     Option("log-level", str, "info", "what the roles log", choices=("debug", "info", "warning", "error")),
 )
@@ -238,11 +256,14 @@ def build_settings(args: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         region=values["region"],
         keys=tuple(ConfiguredKey(id, secret, account or values["account"]) for id, secret, account in values["keys"]),
         time_scale=values["time-scale"],
+        scale_from_zero=values["scale-from-zero"],
         tls_cert=tls[0] and str(Path(tls[0]).absolute()),
         tls_key=tls[1] and str(Path(tls[1]).absolute()),
         limits=_limits(values),
         external_s3=external,
         sandbox=values["sandbox"],
         replica_memory_bytes=values["replica-memory"],
+        notify_allow=values["notify-allow"],
+        commit_group=max(1, values["commit-group"]),
         log_level=values["log-level"],
     )

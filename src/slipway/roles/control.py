@@ -15,6 +15,7 @@ import secrets
 import signal
 import sys
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Protocol, TypeVar
 
@@ -22,10 +23,15 @@ import uvloop
 
 from slipway.backing.logs import Logs
 from slipway.backing.metrics import Metrics
+from slipway.backing.notices_addresses import guard
+from slipway.backing.notices_signing import Signer
 from slipway.backing.objects import ObjectInfo, Objects
 from slipway.backing.objects_embedded import EmbeddedObjects
 from slipway.backing.objects_external import ExternalObjects
+from slipway.control import autoscaler
+from slipway.control.autoscaler import Autoscaler
 from slipway.control.changes import Changes
+from slipway.control.deliveries import Deliveries
 from slipway.control.endpoints import KIND, Endpoints, Surroundings
 from slipway.control.instances import STRAY, Instances, Keeper
 from slipway.control.reconciler import Reconciler
@@ -47,7 +53,7 @@ from slipway.services.authenticate import Keys
 from slipway.services.dispatch import Dispatcher
 from slipway.services.served import MODULES, SERVICES
 from slipway.settings import Settings
-from slipway.store import keys, leases
+from slipway.store import keys, leases, topics
 from slipway.store.db import Db, StoreError
 from slipway.store.leases import LeaseLost
 from slipway.wire import signatures
@@ -124,7 +130,7 @@ class Control:
         self.objects = _objects(settings, db)
         self.logs = Logs(settings.logs_dir)
         self.metrics = Metrics(db, time.time, settings.time_scale)
-        self.changes = Changes()
+        self.changes = Changes(self._changed)
         self.reconciler = Reconciler(self._reconcile, self._everything)
         self._client: KeeperClient | None = None
         if keeper is None:
@@ -161,7 +167,20 @@ class Control:
             ),
             self.routes,
         )
+        self.autoscaler = Autoscaler(
+            autoscaler.Surroundings(
+                db=db,
+                metrics=self.metrics,
+                wake=self.reconciler.wake,
+                now=time.time,
+                new_id=lambda: str(uuid.uuid4()),
+                on_arrival=settings.scale_from_zero == "arrival",
+                enforce_quotas=settings.limits.enforce_quotas,
+            )
+        )
         self.keys = Keys(db, time.time)
+        seal = Signer(settings.data_dir, settings.local_url)
+        self.deliveries = Deliveries(db, seal, guard(settings.notify_allow, loopback=settings.on_loopback), time.time)
         self.world = World(
             settings=settings,
             db=db,
@@ -172,12 +191,14 @@ class Control:
             wake=self.reconciler.wake,
             changed=self.changes.wait,
             keys_changed=self._keys_changed,
+            seal=seal,
         )
         self._kinds: Mapping[str, Callable[[str], Awaitable[float | None]]] = {
             KIND: self.endpoints.reconcile,
             STRAY: self._stray,
             KEYS: self._keep_keys,
             HOUSEKEEPING: self._keep_house,
+            autoscaler.KIND: self.autoscaler.reconcile,
         }
         """What the reconciler is woken for (`wake(kind, key)`), who sees to it, and seconds until the next time (or None)."""
         router = Router(ServiceModels(SERVICES))
@@ -187,7 +208,8 @@ class Control:
     async def open(cls, settings: Settings, *, keeper: Keeper | None = None, feed: Stoppable | None = None) -> Control:
         """Open the store, wait for the lease, make the first key. `keeper`, `feed`: fakes of tests."""
         os.makedirs(settings.data_dir, mode=0o700, exist_ok=True)
-        db = await lease.FencedDb.open(settings.database_url or f"{settings.data_dir}/slipway.db")
+        path = settings.database_url or f"{settings.data_dir}/slipway.db"
+        db = await lease.FencedDb.open(path, group=settings.commit_group)
         try:
             fresh = keys.mint(settings.account, f"arn:aws:iam::{settings.account}:root")
             token, key = await lease.acquire(db, credentials.node(settings.data_dir), fresh, credentials.configured(settings))
@@ -208,6 +230,7 @@ class Control:
         await self._publish_keys()  # before there can be a table: gateways refuse whose key it has not
         self.reconciler.wake(KEYS, "")
         asyncio.get_running_loop().call_later(HOUSEKEEPING_DELAY, self.reconciler.wake, HOUSEKEEPING, "")
+        self._tasks.append(asyncio.create_task(self.deliveries.run()))
         self._tasks.append(asyncio.create_task(lease.renew(self.db, self._token, self.lease_lost)))
         if self._client is not None:
             self._client.open()
@@ -250,6 +273,11 @@ class Control:
     async def _reconcile(self, kind: str, key: str) -> float | None:
         return await self._kinds[kind](key)
 
+    def _changed(self, kind: str, key: str) -> None:
+        """A resource is another than before: what scales it may go on."""
+        if kind == KIND:
+            self.reconciler.wake(autoscaler.KIND, key)
+
     async def _stray(self, id: str) -> float | None:
         await self.instances.stop_stray(id)
         return None
@@ -260,12 +288,14 @@ class Control:
 
     async def _keep_house(self, _key: str) -> float | None:
         await self.db.write(lambda c: keys.purge(c, time.time() - EXPIRED_SECONDS))
+        await self.db.write(lambda c: topics.purge(c, time.time()))
         await asyncio.to_thread(self.logs.expire)
+        await self.autoscaler.keep_house()
         return HOUSEKEEPING_SECONDS
 
     async def _everything(self) -> Iterable[tuple[str, str]]:
         """For the resync. Keys and housekeeping keep their own time once they have begun."""
-        return await self.endpoints.all()
+        return [*await self.endpoints.all(), *await self.autoscaler.all()]
 
     async def _publish_keys(self) -> int:
         """Read the keys and enter them in the route table, whose version it returns."""

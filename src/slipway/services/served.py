@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
-from slipway.services import ecr, iam, logs, s3, sagemaker, sqs, sts
+from slipway.services import application_autoscaling, ecr, iam, logs, s3, sagemaker, sns, sqs, sts
 
-MODULES = {"ecr": ecr, "iam": iam, "logs": logs, "s3": s3, "sagemaker": sagemaker, "sqs": sqs, "sts": sts}
-TO_COME = ("application-autoscaling", "cloudwatch", "sns")
+MODULES = {
+    "application-autoscaling": application_autoscaling,
+    "ecr": ecr,
+    "iam": iam,
+    "logs": logs,
+    "s3": s3,
+    "sagemaker": sagemaker,
+    "sns": sns,
+    "sqs": sqs,
+    "sts": sts,
+}
+TO_COME = ("cloudwatch",)
 """Understood in their own protocols; every operation is answered as not built yet."""
 SERVICES = (*MODULES, *TO_COME, "sagemaker-runtime")
 """The runtime's invocations never get to control: what does is unsigned, or not an invocation, and is told so."""
