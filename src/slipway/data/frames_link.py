@@ -161,7 +161,7 @@ class FramesLink(asyncio.Protocol):
                     except Exception:
                         logger.exception("answer-failed", extra={"worker": lane.address})
             elif kind == _PART:
-                self._part(ident, body)
+                self._part(ident, status, head, body)
             elif kind == _BUSY:
                 lane.refused(pending.pop(ident, None))
             elif kind == _HELLO:
@@ -171,9 +171,17 @@ class FramesLink(asyncio.Protocol):
             self._measure(now, answers)
             lane.freed(answers)
 
-    def _part(self, ident: int, body: bytes) -> None:
+    def pause(self, on: bool) -> None:
+        """Let the worker wait with its answers, or (False) go on."""
+        if self._transport is not None and not self._transport.is_closing():
+            if on:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def _part(self, ident: int, status: int, head: bytes, body: bytes) -> None:
         call = self.pending.get(ident)
-        if call is None or call.done:
+        if call is None or call.done or call.part(status, head, body, self):
             return
         parts = self._parts.setdefault(ident, [])
         parts.append(body)

@@ -18,6 +18,7 @@ from slipway.http.render import BadHeader
 from slipway_host.frames import TIMEOUT_HEADER, pack_head, unpack_head
 
 if TYPE_CHECKING:
+    from slipway.data.frames_link import FramesLink
     from slipway.data.lanes import Lane
     from slipway.data.slots import VariantSlots
 
@@ -70,6 +71,10 @@ class Call:
     def failed(self, why: str) -> None:
         """No answer; `why` is one of this module's constants. After GONE the call may be submitted again."""
         raise NotImplementedError
+
+    def part(self, status: int, head: bytes, body: bytes, link: FramesLink) -> bool:
+        """A piece of a long answer; True: the call keeps it itself (`replied` gets the last one), and may pause `link`."""
+        return False
 
     def carry(self, lane: Lane) -> None:
         """Go over HTTP."""

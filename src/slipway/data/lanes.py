@@ -37,6 +37,8 @@ class DataLimits:
     waiting: int = 1000
     """Per variant."""
     capacity_seconds: float = 15.0
+    free_seconds: float = frames.GRACE
+    """How long a worker counts as busy after its exchange was cut, unless it says before that it is free."""
 
 
 class Lane:
@@ -78,6 +80,8 @@ class Lane:
             if self.busy <= 0:
                 self.close()
                 owner.drained(self)
+            else:
+                owner.moved(self)
         else:
             owner.pump(self)
 
@@ -125,6 +129,10 @@ class WorkerLane(Lane):
         else:
             call.sent = perf_counter()
             call.carry(self)
+
+    def current(self) -> Call | None:
+        """What the worker does now, of all that it got as frames."""
+        return None if self._link is None else next(iter(self._link.pending.values()), None)
 
     # ---- connection
 
@@ -204,7 +212,7 @@ class WorkerLane(Lane):
     async def _until_free(self) -> None:
         """A worker does one thing at a time: when it answers to ping it is at nothing else. The host kills it in the end."""
         try:
-            async with asyncio.timeout(frames.GRACE):
+            async with asyncio.timeout(self.limits.free_seconds):
                 response = await self.pool.request("GET", b"/ping", [])
                 await response.read(1024)
         except (TimeoutError, ConnectFailed, NoAnswer, BodyTooLarge, ClientGone) as error:

@@ -208,6 +208,9 @@ class VariantSlots:
                 for call in self._waiting:
                     self._patience(call)
 
+    def moved(self, lane: Lane) -> None:
+        """A lane that drains goes on to its next call."""
+
     def drained(self, lane: Lane) -> None:
         self.owner.lane_drained(lane)
 
@@ -228,6 +231,9 @@ class EndpointSlots:
 
 class Slots:
     """All endpoints of the current table."""
+
+    variants = VariantSlots
+    """What holds the lanes of a variant."""
 
     def __init__(self, limits: DataLimits, on_drained: Callable[[], None] | None = None) -> None:
         self.limits = limits
@@ -263,7 +269,7 @@ class Slots:
             known = dict(before.by_name) if before is not None else {}
             by_name: dict[str, VariantSlots] = {}
             for variant in endpoint.variants:
-                slots = known.pop(variant.name, None) or VariantSlots(self, variant, self.limits)
+                slots = known.pop(variant.name, None) or self.variants(self, variant, self.limits)
                 by_name[variant.name] = slots
                 kept.append((slots, variant))
             retired.extend(known.values())

@@ -1,0 +1,219 @@
+"""Places for asynchronous requests: how many each instance takes, on which of its workers, and when a request really begins.
+
+The lanes are the gateway's own (`data.lanes`); only who gets which differs. A worker of ours holds one request, and while they
+are short one more that was sent ahead; an instance no more than the endpoint's MaxConcurrentInvocationsPerInstance.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Callable
+
+from slipway.core.routing import RouteTable, Variant
+from slipway.data.asynchronous_calls import AsyncCall
+from slipway.data.invoke import GONE, Call
+from slipway.data.lanes import DataLimits, Lane, WorkerLane
+from slipway.data.slots import Slots, VariantSlots
+
+FOREIGN = 4
+"""Requests at a time in a foreign container whose endpoint does not say how many."""
+AHEAD_SECONDS = 0.25
+"""Requests are sent ahead to a worker while they take less than this: one might wait there while another worker is free."""
+REST_SECONDS = 1.0
+"""For a container that takes no connection."""
+_UNKNOWN = 0.05
+"""Service time assumed before the first answer."""
+
+
+class AsyncVariant(VariantSlots):
+    """The lanes of an asynchronous endpoint's variant, and the requests that wait for one."""
+
+    __slots__ = ("_alone", "_line", "_resting", "changed", "most", "service")
+
+    def __init__(self, owner: Slots, variant: Variant, limits: DataLimits) -> None:
+        super().__init__(owner, variant, limits)
+        self.most = 0
+        """In an instance at a time, as the endpoint says; 0: it does not say."""
+        self.service = _UNKNOWN
+        """Mean seconds that a container takes for a request."""
+        self.changed: Callable[[], None] = _nothing
+        """Told when there may be room, or less than there was."""
+        self._line: OrderedDict[AsyncCall, None] = OrderedDict()
+        self._alone: set[Lane] = set()
+        """Workers of ours with a request over HTTP: what is sent beside it would not be answered in order."""
+        self._resting: set[Lane] = set()
+
+    # ---- how much
+
+    @property
+    def waiting(self) -> int:
+        return len(self._line)
+
+    @property
+    def workers(self) -> int:
+        """What works at the same time: workers of ours, or a container's share."""
+        return self._count(lambda lane: 1)
+
+    @property
+    def places(self) -> int:
+        """Requests that may be in flight at a time, with those sent ahead."""
+        return self._count(self._depth)
+
+    def _count(self, of: Callable[[Lane], int]) -> int:
+        found: dict[str, int] = {}
+        for lane in self.lanes:
+            room = of(lane) if isinstance(lane, WorkerLane) else self.most or FOREIGN
+            found[lane.replica] = found.get(lane.replica, 0) + room
+        return sum(min(room, self.most) if self.most else room for room in found.values())
+
+    def _depth(self, lane: Lane) -> int:
+        """Requests that a worker of ours may hold."""
+        ahead = isinstance(lane, WorkerLane) and lane.speaks_frames and self.service < AHEAD_SECONDS
+        return 2 if ahead else 1
+
+    def measured(self, seconds: float) -> None:
+        self.service = self.service * 0.8 + seconds * 0.2
+
+    def _used(self, replica: str) -> int:
+        return sum(lane.busy for lane in self._all.values() if lane.replica == replica)
+
+    def _room(self, call: AsyncCall) -> Lane | None:
+        """The lane with the fewest requests among those that may take this one."""
+        best: Lane | None = None
+        for lane in self.lanes:
+            if lane.depth == 0 or lane in self._alone or lane in self._resting or (best and lane.busy >= best.busy):
+                continue
+            if isinstance(lane, WorkerLane):
+                if lane.busy >= (self._depth(lane) if call.framed else 1):
+                    continue
+                if self.most and self._used(lane.replica) >= self.most:
+                    continue
+            elif self._used(lane.replica) >= (self.most or FOREIGN):
+                continue
+            best = lane
+            if not lane.busy:
+                break
+        return best
+
+    # ---- requests
+
+    def submit(self, call: Call) -> None:
+        """Hand to a lane that has room, or wait."""
+        assert isinstance(call, AsyncCall)
+        call.slots = self
+        if self.retired:
+            call.done = True
+            call.failed(GONE)
+            return
+        lane = self._room(call)
+        if lane is None:
+            self._line[call] = None
+        else:
+            self._give(lane, call)
+
+    def _give(self, lane: Lane, call: AsyncCall) -> None:
+        call.lane = lane
+        lane.busy += 1
+        if isinstance(lane, WorkerLane) and not (call.framed and lane.speaks_frames):
+            self._alone.add(lane)
+        lane.take(call)
+        if lane.busy == 1:
+            call.begin()
+
+    def put_back(self, call: Call) -> None:
+        """The worker that had it did not begin it: first in line for another lane."""
+        assert isinstance(call, AsyncCall)
+        call.again()
+        if self.retired:
+            call.done = True
+            call.failed(GONE)
+            return
+        self._line[call] = None
+        self._line.move_to_end(call, last=False)
+        self._serve()
+
+    def forget(self, call: Call) -> None:
+        self._line.pop(call, None)  # type: ignore[call-overload]
+
+    def pump(self, lane: Lane) -> None:
+        if isinstance(lane, WorkerLane):
+            if (following := lane.current()) is not None:
+                following.begin()  # type: ignore[attr-defined]  # only ours are on these lanes
+            elif not lane.busy:
+                self._alone.discard(lane)
+        self._serve()
+        self.changed()
+
+    def moved(self, lane: Lane) -> None:
+        if isinstance(lane, WorkerLane) and (following := lane.current()) is not None:
+            following.begin()  # type: ignore[attr-defined]
+
+    def _serve(self) -> None:
+        while self._line:
+            call = next(iter(self._line))
+            lane = self._room(call)
+            if lane is None:
+                return
+            del self._line[call]
+            self._give(lane, call)
+
+    def rest(self, lane: Lane) -> None:
+        """It takes no connection: not for a moment."""
+        self._resting.add(lane)
+        asyncio.get_running_loop().call_later(REST_SECONDS, self._rested, lane)
+
+    def _rested(self, lane: Lane) -> None:
+        self._resting.discard(lane)
+        self.pump(lane)
+
+    def give_up(self) -> None:
+        """Whoever waits is not going to be served here."""
+        waiting = list(self._line)
+        self._line.clear()
+        for call in waiting:
+            if call.settle():
+                call.failed(GONE)
+
+    # ---- lanes
+
+    def retire(self) -> None:
+        super().retire()
+        self.give_up()
+        self.changed()
+
+    def lane_ready(self, lane: Lane) -> None:
+        if not lane.draining and lane not in self.lanes:
+            self.lanes.append(lane)
+            self._alone.discard(lane)
+            self._serve()
+            self.changed()
+
+    def _remove(self, key: tuple[str, str]) -> None:
+        self._alone.discard(self._all[key])
+        super()._remove(key)
+
+    def lane_lost(self, lane: Lane) -> None:
+        if lane in self.lanes:
+            self.lanes.remove(lane)
+            self.changed()
+
+
+class AsyncSlots(Slots):
+    """The asynchronous endpoints of the current table."""
+
+    variants = AsyncVariant
+
+    def apply(self, table: RouteTable) -> None:
+        ours = {key: endpoint for key, endpoint in table.endpoints.items() if endpoint.asynchronous is not None}
+        super().apply(RouteTable(table.version, ours))
+        for slots in self.endpoints.values():
+            options = slots.endpoint.asynchronous
+            for variant in slots.by_name.values():
+                assert isinstance(variant, AsyncVariant)
+                variant.most = options.max_concurrent if options is not None else 0
+                variant.changed()
+
+
+def _nothing() -> None:
+    """Nobody listens yet."""
