@@ -57,9 +57,9 @@ class BacklogMetrics:
         if not served:
             return
         backlogs = await self._db.read(jobs_queries.backlogs)
-        newest = {each.queue.place.arn: each for each in sorted(backlogs, key=lambda each: each.queue.place.created)}
+        by_arn = {each.queue.place.arn: each for each in backlogs}
         for endpoint in served:
-            found = newest.get(endpoint.arn)
+            found = by_arn.get(endpoint.arn)
             size = found.queue.backlog if found is not None else 0
             oldest = found.oldest if found is not None else None
             self._publish(endpoint, size, 0.0 if oldest is None else max(0.0, at - oldest), at)

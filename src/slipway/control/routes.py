@@ -107,6 +107,10 @@ class Routes:
     def entry(self, arn: str) -> Endpoint | None:
         return self._entries.get(arn)
 
+    def entries(self) -> Mapping[str, Endpoint]:
+        """All of now, by ARN."""
+        return self._entries
+
     def confirmed(self, arn: str) -> bool:
         """Every gateway has the table with this endpoint's last change (or the first table, if it never changed)."""
         return self._acknowledged >= self._since.get(arn, self._first)

@@ -28,7 +28,8 @@ from slipway.backing.notices_signing import Signer
 from slipway.backing.objects import ObjectInfo, Objects
 from slipway.backing.objects_embedded import EmbeddedObjects
 from slipway.backing.objects_external import ExternalObjects
-from slipway.control import autoscaler
+from slipway.control import alarms, asynchronous, autoscaler
+from slipway.control.alarms import Alarms
 from slipway.control.autoscaler import Autoscaler
 from slipway.control.changes import Changes
 from slipway.control.deliveries import Deliveries
@@ -48,9 +49,11 @@ from slipway.link.keeper import KeeperClient
 from slipway.link.routes import RouteFeed
 from slipway.link.start import die_with_parent, read_start
 from slipway.roles import credentials, events, lease
+from slipway.roles.control_async import AsyncParts
 from slipway.services import World
 from slipway.services.authenticate import Keys
 from slipway.services.dispatch import Dispatcher
+from slipway.services.runtime.invoke_async import Acceptor
 from slipway.services.served import MODULES, SERVICES
 from slipway.settings import Settings
 from slipway.store import keys, leases, topics
@@ -192,13 +195,29 @@ class Control:
             changed=self.changes.wait,
             keys_changed=self._keys_changed,
             seal=seal,
+            async_arrived=lambda places: self.asynchronous.link.arrived(places),
+            async_ended=lambda result: self.asynchronous.link.ended(result),
         )
+        self.asynchronous = AsyncParts(
+            settings,
+            db,
+            self.objects,
+            self.logs,
+            self.metrics,
+            accept=Acceptor(self.world),
+            routed=self.routes.entries,
+            wake=self.reconciler.wake,
+            seal=seal,
+        )
+        self.alarms = Alarms(db, self.metrics, time.time, self.reconciler.wake)
         self._kinds: Mapping[str, Callable[[str], Awaitable[float | None]]] = {
             KIND: self.endpoints.reconcile,
             STRAY: self._stray,
             KEYS: self._keep_keys,
             HOUSEKEEPING: self._keep_house,
+            alarms.KIND: self.alarms.reconcile,
             autoscaler.KIND: self.autoscaler.reconcile,
+            asynchronous.KIND: self.asynchronous.keeping.reconcile,
         }
         """What the reconciler is woken for (`wake(kind, key)`), who sees to it, and seconds until the next time (or None)."""
         router = Router(ServiceModels(SERVICES))
@@ -226,7 +245,8 @@ class Control:
             self.objects.start()
         self.metrics.start()
         if isinstance(self._feed, RouteFeed):
-            self._link = await channel.serve(self.settings.link_socket, self._feed.attach)
+            self._link = await channel.serve(self.settings.link_socket, self._attach)
+        self.asynchronous.start()
         await self._publish_keys()  # before there can be a table: gateways refuse whose key it has not
         self.reconciler.wake(KEYS, "")
         asyncio.get_running_loop().call_later(HOUSEKEEPING_DELAY, self.reconciler.wake, HOUSEKEEPING, "")
@@ -251,6 +271,7 @@ class Control:
             await self._client.close()
         if self._link is not None:
             await self._link.close()
+        await self.asynchronous.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -259,6 +280,11 @@ class Control:
         with contextlib.suppress(StoreError, LeaseLost):
             await self.db.write(lambda c: leases.release(c, lease.LEASE, self._token))
         await self.db.close()
+
+    def _attach(self, link: channel.Channel) -> None:
+        if isinstance(self._feed, RouteFeed):
+            self._feed.attach(link)
+        self.asynchronous.link.attach(link)
 
     async def _adopt(self) -> None:
         """The keeper is (again) at the other end."""
@@ -290,12 +316,13 @@ class Control:
         await self.db.write(lambda c: keys.purge(c, time.time() - EXPIRED_SECONDS))
         await self.db.write(lambda c: topics.purge(c, time.time()))
         await asyncio.to_thread(self.logs.expire)
+        await self.alarms.keep_house()
         await self.autoscaler.keep_house()
         return HOUSEKEEPING_SECONDS
 
     async def _everything(self) -> Iterable[tuple[str, str]]:
         """For the resync. Keys and housekeeping keep their own time once they have begun."""
-        return [*await self.endpoints.all(), *await self.autoscaler.all()]
+        return [*await self.endpoints.all(), *await self.autoscaler.all(), (asynchronous.KIND, "")]
 
     async def _publish_keys(self) -> int:
         """Read the keys and enter them in the route table, whose version it returns."""

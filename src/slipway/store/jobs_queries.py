@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, Connection, func, literal_column, select
 
 from slipway.core.asynchronous import QUEUED, RUNNING, State
 from slipway.store.jobs import COLUMNS, COUNTED, QUEUE_COLUMNS, Job, Queue, queues, requests, to_queue
+from slipway.store.resources import resources
 
 POSITIONS = 10_000
 """Places in a queue are counted up to here."""
@@ -106,8 +107,9 @@ def position(connection: Connection, job: Job) -> int:
 
 
 def backlogs(connection: Connection, account: str | None = None) -> list[Backlog]:
-    """Of every queue that is kept, oldest queue first."""
-    statement = select(*QUEUE_COLUMNS).order_by(queues.c.id)
+    """Of every endpoint that there is and that has had a request, the oldest first."""
+    there = select(resources.c.arn).where(resources.c.arn == queues.c.arn, resources.c.created == queues.c.created).exists()
+    statement = select(*QUEUE_COLUMNS).where(there).order_by(queues.c.id)
     if account is not None:
         statement = statement.where(queues.c.account == account)
     return [Backlog(queue, oldest(connection, queue)) for queue in map(to_queue, connection.execute(statement))]
