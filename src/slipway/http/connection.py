@@ -110,9 +110,6 @@ class Connection(asyncio.Protocol):
             return
         self._feed(data)
 
-    def eof_received(self) -> bool | None:
-        return None
-
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
         self.server.closed(self)
@@ -206,7 +203,8 @@ class Connection(asyncio.Protocol):
         if exchange is None:
             return
         self._stamp = self.server.clock
-        exchange.received = received = exchange.received + len(data)
+        size = len(data)
+        exchange.received = received = exchange.received + size
         claimant = exchange.claimant
         if exchange.body is not None:
             exchange.body.feed(data)
@@ -216,12 +214,15 @@ class Connection(asyncio.Protocol):
             budget = self.server.budget
             if received > exchange.limit:
                 claimant.refused("too-large")
-            elif budget.used + len(data) > budget.limit:
+            elif budget.used + size > budget.limit:
                 claimant.refused("no-memory")
             else:
-                budget.used += len(data)
+                budget.used += size
                 exchange.held = received
-                exchange.keep(data)
+                if received == size:
+                    exchange.first = data
+                else:
+                    exchange.keep(data)
         else:
             exchange.keep(data)
 
@@ -237,15 +238,7 @@ class Connection(asyncio.Protocol):
         exchange.complete = True
         if exchange is not self._current:
             return
-        claimant = exchange.claimant
-        if claimant is None or exchange.answered:
-            self._deliver(exchange)
-            return
-        try:
-            claimant.whole(exchange.collected())
-        except Exception:
-            logger.exception("claimant-failed")
-            self._crashed()
+        self._deliver(exchange)
 
     # ---- parsing
 
@@ -351,11 +344,12 @@ class Connection(asyncio.Protocol):
             self._refuse(Fault(500, "internal failure"))
 
     def _deliver(self, exchange: Exchange) -> None:
+        claimant = exchange.claimant
         if exchange.body is not None:
             exchange.body.finish()
-        elif exchange.claimant is not None and not exchange.answered:
+        elif claimant is not None and not exchange.answered:
             try:
-                exchange.claimant.whole(exchange.collected())
+                claimant.whole(exchange.first if exchange.rest is None else exchange.collected())
             except Exception:
                 logger.exception("claimant-failed")
                 self._crashed()
@@ -387,8 +381,7 @@ class Connection(asyncio.Protocol):
             return
         self._current = None
         exchange.claimant = None
-        if exchange.first:
-            exchange.collected()
+        exchange.first, exchange.rest = b"", None
         self._stamp = self.server.clock
         if exchange.body is not None and not exchange.complete:
             exchange.body.fail(gone())
