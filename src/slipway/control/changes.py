@@ -9,9 +9,7 @@ from collections.abc import Callable
 class Changes:
     """In memory, one control's own: everything that changes a resource's status tells `happened`."""
 
-    def __init__(self, told: Callable[[str, str], None] = lambda kind, key: None) -> None:
-        """`told`: hears of every change, beside those who wait."""
-        self._told = told
+    def __init__(self) -> None:
         self._waiting: dict[tuple[str, str], set[asyncio.Future[None]]] = {}
         self._listeners: list[Callable[[str, str], None]] = []
 
@@ -20,7 +18,6 @@ class Changes:
         self._listeners.append(listener)
 
     def happened(self, kind: str, key: str) -> None:
-        self._told(kind, key)
         for listener in self._listeners:
             listener(kind, key)
         for waiter in self._waiting.pop((kind, key), ()):

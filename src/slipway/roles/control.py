@@ -133,7 +133,8 @@ class Control:
         self.objects = _objects(settings, db)
         self.logs = Logs(settings.logs_dir)
         self.metrics = Metrics(db, time.time, settings.time_scale)
-        self.changes = Changes(self._changed)
+        self.changes = Changes()
+        self.changes.listen(self._changed)
         self.reconciler = Reconciler(self._reconcile, self._everything)
         self._client: KeeperClient | None = None
         if keeper is None:
@@ -209,7 +210,7 @@ class Control:
             wake=self.reconciler.wake,
             seal=seal,
         )
-        self.alarms = Alarms(db, self.metrics, time.time, self.reconciler.wake)
+        self.alarms = Alarms(db, self.metrics, time.time, self.reconciler.wake, seal)
         self._kinds: Mapping[str, Callable[[str], Awaitable[float | None]]] = {
             KIND: self.endpoints.reconcile,
             STRAY: self._stray,
