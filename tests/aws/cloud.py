@@ -19,6 +19,7 @@ from botocore.config import Config
 
 from slipway.backing.logs import Logs
 from slipway.backing.metrics import Metrics
+from slipway.backing.notices_signing import Signer
 from slipway.backing.objects_embedded import EmbeddedObjects
 from slipway.core.routing import Key
 from slipway.http.messages import Handler
@@ -59,6 +60,9 @@ class ServerThread:
 
     async def _start(self) -> str:
         settings = self.settings
+        sock = socket.create_server(("127.0.0.1", 0))
+        port = sock.getsockname()[1]
+        seal = Signer(settings.data_dir, f"http://127.0.0.1:{port}")
         self.db = await Db.open(f"{settings.data_dir}/slipway.db")
         self.objects = EmbeddedObjects(self.db, f"{settings.data_dir}/objects", now=self.now)
         self.objects.start()
@@ -75,11 +79,10 @@ class ServerThread:
             wake=lambda kind, arn: self.wakes.append((kind, arn)),
             changed=self._changed,
             keys_changed=self._keys_changed,
+            seal=seal,
         )
         self.router = Router(ServiceModels(SERVICES))
         self.dispatcher = Dispatcher(self.world, self.router, MODULES, self.keys)
-        sock = socket.create_server(("127.0.0.1", 0))
-        port = sock.getsockname()[1]
         self.server = Server(self._handler())
         await self.server.start(sock=sock)
         return f"http://127.0.0.1:{port}"

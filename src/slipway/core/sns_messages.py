@@ -15,6 +15,8 @@ from urllib.parse import quote
 NOTIFICATION = "Notification"
 SUBSCRIPTION = "SubscriptionConfirmation"
 UNSUBSCRIPTION = "UnsubscribeConfirmation"
+LINKS = "/_slipway/sns/"
+"""Where the links in messages lead (`services.slipway_notices`). AWS has them at `/`; there every call of ours is signed."""
 _SIGNED = {
     NOTIFICATION: ("Message", "MessageId", "Subject", "Timestamp", "TopicArn", "Type"),
     SUBSCRIPTION: ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
@@ -94,11 +96,11 @@ def confirmation(kind: str, topic: str, token: str, id: str, at: float, url: str
 
 
 def confirm_url(url: str, topic: str, token: str) -> str:
-    return f"{url}/?Action=ConfirmSubscription&TopicArn={quote(topic, safe=':')}&Token={token}"
+    return f"{url}{LINKS}?Action=ConfirmSubscription&TopicArn={quote(topic, safe=':')}&Token={token}"
 
 
 def unsubscribe_url(url: str, subscription: str) -> str:
-    return f"{url}/?Action=Unsubscribe&SubscriptionArn={quote(subscription, safe=':')}"
+    return f"{url}{LINKS}?Action=Unsubscribe&SubscriptionArn={quote(subscription, safe=':')}"
 
 
 def signed_text(envelope: Mapping[str, Any]) -> bytes:

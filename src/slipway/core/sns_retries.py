@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +22,7 @@ CONTENT_TYPES = frozenset(
     }
 )  # fmt: skip
 """What headerContentType may be, a charset after it."""
+CONTENT_TYPE = "text/plain; charset=UTF-8"
 _FUNCTIONS = ("arithmetic", "exponential", "geometric", "linear")
 _MOST_RETRIES = 100
 _MOST_SECONDS = 3600
@@ -72,55 +74,85 @@ class DeliveryPolicy:
                 return self.least + span * share * (share + 1.0) / 2.0
         return self.least + span * share
 
+    def effective_topic(self, above: bool) -> dict[str, Any]:
+        """As the `http` of a topic's `EffectiveDeliveryPolicy` shows it."""
+        found: dict[str, Any] = {"defaultHealthyRetryPolicy": self._shown(), _ABOVE: above}
+        found["defaultRequestPolicy"] = {"headerContentType": self.content_type or CONTENT_TYPE}
+        return {**found, **({"defaultThrottlePolicy": {"maxReceivesPerSecond": self.rate}} if self.rate else {})}
+
     def effective(self) -> dict[str, Any]:
         """As `EffectiveDeliveryPolicy` of a subscription shows it."""
-        healthy = {
-            "minDelayTarget": self.least,
-            "maxDelayTarget": self.longest,
+        return {
+            "healthyRetryPolicy": self._shown(),
+            "sicklyRetryPolicy": None,
+            "throttlePolicy": {"maxReceivesPerSecond": self.rate} if self.rate else None,
+            "requestPolicy": {"headerContentType": self.content_type or CONTENT_TYPE},
+            "guaranteed": False,
+        }
+
+    def _shown(self) -> dict[str, Any]:
+        return {
+            "minDelayTarget": int(self.least),
+            "maxDelayTarget": int(self.longest),
             "numRetries": self.retries,
             "numMaxDelayRetries": self.at_longest,
             "numNoDelayRetries": self.undelayed,
             "numMinDelayRetries": self.at_least,
             "backoffFunction": self.function,
         }
-        found: dict[str, Any] = {"healthyRetryPolicy": {k: int(v) if isinstance(v, float) else v for k, v in healthy.items()}}
-        found["sicklyRetryPolicy"] = None
-        found["throttlePolicy"] = {"maxReceivesPerSecond": self.rate} if self.rate else None
-        found["requestPolicy"] = {"headerContentType": self.content_type or "text/plain; charset=UTF-8"}
-        found["guaranteed"] = False
-        return found
 
 
 DEFAULT = DeliveryPolicy()
 
 
-def parse(text: str, *, topic: bool = False) -> DeliveryPolicy:
-    """A subscription's DeliveryPolicy, or the `http` part of a topic's. BadDeliveryPolicy names what is wrong."""
+def parse(text: str) -> DeliveryPolicy:
+    """A subscription's DeliveryPolicy. BadDeliveryPolicy names what is wrong."""
+    found = _object(_json(text), "DeliveryPolicy", (*_PARTS, "sicklyRetryPolicy", "guaranteed"))
+    if found.get("sicklyRetryPolicy") or found.get("guaranteed"):
+        raise BadDeliveryPolicy("DeliveryPolicy: sicklyRetryPolicy and guaranteed are not supported by slipway")
+    return _policy(*(found.get(name) for name in _PARTS))
+
+
+def parse_topic(text: str) -> tuple[DeliveryPolicy, bool]:
+    """A topic's DeliveryPolicy for HTTP, and whether it stands above those of subscriptions. BadDeliveryPolicy."""
+    found = _object(_object(_json(text), "DeliveryPolicy", ("http",)).get("http") or {}, "http", (*_TOPIC_PARTS, _ABOVE))
+    above = found.get(_ABOVE, False)
+    if not isinstance(above, bool):
+        raise BadDeliveryPolicy(f"DeliveryPolicy: http.{_ABOVE} must be true or false")
+    return _policy(*(found.get(name) for name in _TOPIC_PARTS)), above
+
+
+def effective(subscription: str | None, topic: str | None) -> DeliveryPolicy:
+    """What holds for a subscription, of its own (checked) DeliveryPolicy and its topic's."""
+    general, above = parse_topic(topic) if topic else (DEFAULT, False)
+    return general if above or not subscription else parse(subscription)
+
+
+def _json(text: str) -> Any:
     if len(text) > POLICY_BYTES:
         raise BadDeliveryPolicy("DeliveryPolicy: too long")
     try:
-        found = json.loads(text)
+        return json.loads(text)
     except (ValueError, RecursionError):
         raise BadDeliveryPolicy("DeliveryPolicy: failed to parse JSON.") from None
-    prefix = "DeliveryPolicy"
-    if topic:
-        found, prefix = _object(_object(found, prefix, ("http",)).get("http", {}), "http", _TOPIC_PARTS), "http"
-        parts = {name: found.get(long) for name, long in zip(_PARTS, _TOPIC_PARTS, strict=False)}
-    else:
-        parts = dict(_object(found, prefix, (*_PARTS, "sicklyRetryPolicy", "guaranteed")))
-        if parts.get("sicklyRetryPolicy") or parts.get("guaranteed"):
-            raise BadDeliveryPolicy("DeliveryPolicy: sicklyRetryPolicy and guaranteed are not supported by slipway")
-    throttle = _object(parts.get("throttlePolicy") or {}, "throttlePolicy", ("maxReceivesPerSecond",))
-    request = _object(parts.get("requestPolicy") or {}, "requestPolicy", ("headerContentType",))
+
+
+def _policy(healthy: Any, throttle: Any, request: Any) -> DeliveryPolicy:
+    request = _object(request or {}, "requestPolicy", ("headerContentType",))
     kind = request.get("headerContentType")
-    if kind is not None and (not isinstance(kind, str) or kind.partition(";")[0].strip() not in CONTENT_TYPES or "\n" in kind):
+    if kind is not None and not (
+        isinstance(kind, str) and _CONTENT_TYPE.fullmatch(kind) and kind.partition(";")[0] in CONTENT_TYPES
+    ):
         raise BadDeliveryPolicy("DeliveryPolicy: requestPolicy.headerContentType is not one of the supported types")
+    throttle = _object(throttle or {}, "throttlePolicy", ("maxReceivesPerSecond",))
     rate = _number(throttle, "maxReceivesPerSecond", None, 1, 10_000)
-    return _healthy(parts.get("healthyRetryPolicy") or {}, rate, kind)
+    return _healthy(healthy or {}, rate, kind)
 
 
+_CONTENT_TYPE = re.compile(r"[a-z]+/[a-z0-9+.-]+(?:; ?charset=[A-Za-z0-9-]{1,40})?")
+_ABOVE = "disableSubscriptionOverrides"
 _PARTS = ("healthyRetryPolicy", "throttlePolicy", "requestPolicy")
-_TOPIC_PARTS = ("defaultHealthyRetryPolicy", "defaultThrottlePolicy", "defaultRequestPolicy", "disableSubscriptionOverrides")
+_TOPIC_PARTS = ("defaultHealthyRetryPolicy", "defaultThrottlePolicy", "defaultRequestPolicy")
 
 
 def _healthy(found: Any, rate: int | None, kind: str | None) -> DeliveryPolicy:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from slipway.backing.logs import Logs
     from slipway.backing.metrics import Metrics
+    from slipway.backing.notices_signing import Signer
     from slipway.backing.objects import Objects
     from slipway.settings import Settings
     from slipway.store.db import Db
@@ -38,6 +39,8 @@ class World:
     """Wait until the resource (kind, ARN) changes, at most so many seconds."""
     keys_changed: Callable[[], Awaitable[None]]
     """Access keys changed: publish them, and wait (a while) until the gateways know them."""
+    seal: Signer | None = None
+    """Signs SNS messages; without it (tests) those in queues are unsigned."""
     async_arrived: Callable[[Sequence[Place]], None] = lambda places: None
     """Requests were queued for these endpoints, and committed: wake whoever claims or scales."""
     async_ended: Callable[[Result], None] = lambda result: None

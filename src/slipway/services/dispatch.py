@@ -2,7 +2,7 @@
 
 Nothing of a body is read before the head's signature was checked, and no operation runs before the body's hash was (streams:
 before their last byte). Every AWS operation needs a signature: there is one path here and no list of exceptions; our own
-routes (`services.slipway.ROUTES`) each name their way in.
+routes (`services.own_routes`) each name their way in.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from botocore import xform_name
 from slipway.http.messages import BodyTooLarge, ClientGone, Request, Response
 from slipway.services import Context, Operation, World
 from slipway.services.authenticate import Authenticator, Caller, Keys
+from slipway.services.own_routes import ROUTES
 from slipway.services.payload import Payload, without_framing
-from slipway.services.slipway import PREFIX, ROUTES, SCOPE, Auth, OwnRoute, is_browser, json_response
+from slipway.services.slipway import PREFIX, SCOPE, Auth, OwnRoute, is_browser, json_response
 from slipway.services.strangers import refuse_cross_origin, refuse_foreign_host
 from slipway.store.db import BadValue, StoreError, StoreFull
 from slipway.wire.auth_errors import auth_error, not_authorized

@@ -5,6 +5,7 @@ What a publication does is committed with it: one row in each subscribed queue, 
 
 from __future__ import annotations
 
+import hashlib
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -80,6 +81,7 @@ class Subscription:
     authenticated: str = ""
     """How it was confirmed: `owner` (ConfirmationWasAuthenticated), `locked` (AuthenticateOnUnsubscribe too), or neither."""
     token: str | None = None
+    """Digest of the token that its endpoint was sent last."""
     token_expires: float | None = None
     created: float = 0.0
 
@@ -122,6 +124,11 @@ def find(connection: Connection, account: str, region: str, after: str, limit: i
     """In the order of their ARNs, those after `after`."""
     query = select(topics).where(topics.c.account == account, topics.c.region == region, topics.c.arn > after)
     return [Topic(*row) for row in connection.execute(query.order_by(topics.c.arn).limit(limit))]
+
+
+def count(connection: Connection, account: str, region: str) -> int:
+    where = and_(topics.c.account == account, topics.c.region == region)
+    return connection.execute(select(func.count()).select_from(topics).where(where)).scalar_one()
 
 
 def set_attributes(connection: Connection, arn: str, values: Mapping[str, str]) -> None:
@@ -174,12 +181,16 @@ def subscribed(connection: Connection, topic: str, protocol: str, endpoint: str)
     return _subscription(row) if row else None
 
 
-def by_token(connection: Connection, topic: str, token: str, now: float) -> Subscription | None:
-    """The one that waits for this token, unless it has expired."""
-    where = and_(subscriptions.c.topic == topic, subscriptions.c.token == token)
+def token_digest(token: str) -> str:
+    """What is kept of a token: comparing digests tells nothing about it."""
+    return hashlib.sha256(token.encode()).hexdigest()
+
+
+def by_token(connection: Connection, topic: str, token: str) -> Subscription | None:
+    """The one that was asked with this token; whether it has expired is the caller's to look at."""
+    where = and_(subscriptions.c.topic == topic, subscriptions.c.token == token_digest(token))
     row = connection.execute(select(subscriptions).where(where)).first()
-    found = _subscription(row) if row else None
-    return found if found is not None and (found.token_expires is None or found.token_expires > now) else None
+    return _subscription(row) if row else None
 
 
 def list_subscriptions(
@@ -208,7 +219,8 @@ def policies(connection: Connection, topic: str) -> int:
 
 
 def purge(connection: Connection, now: float) -> int:
-    """Forget HTTP subscriptions whose token expired before anybody used it (AWS does after two days); how many."""
+    """Forget HTTP subscriptions whose token expired before anybody used it (AWS does after two days), and old outcomes."""
+    topics_outbox.purge(connection, now)
     late = and_(subscriptions.c.token_expires <= now, or_(subscriptions.c.state == "pending", subscriptions.c.state == "gone"))
     return connection.execute(delete(subscriptions).where(late)).rowcount
 

@@ -1,0 +1,7 @@
+"""Every route of our own, from the modules that answer them: what `services.dispatch` looks through, and a test counts."""
+
+from __future__ import annotations
+
+from slipway.services import slipway, slipway_notices
+
+ROUTES = (*slipway.ROUTES, *slipway_notices.ROUTES)
