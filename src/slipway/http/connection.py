@@ -172,12 +172,9 @@ class Connection(asyncio.Protocol):
         self._fed = 0
         server = self.server
         limits = server.limits
-        if (
-            self._long
-            or len(values) > limits.headers
-            or len(incoming.target) > limits.target_bytes
-            or incoming.repeated is not None
-        ):
+        repeated = incoming.repeated is not None
+        incoming.ordinary = ordinary = not repeated and ORDINARY.issuperset(values)
+        if self._long or repeated or len(values) > limits.headers or len(incoming.target) > limits.target_bytes:
             check_head(incoming, limits)
         parser = self._parser
         method = parser.get_method()
@@ -185,9 +182,7 @@ class Connection(asyncio.Protocol):
         if b"content-length" in values:
             incoming.length = int(values[b"content-length"])
         keep_alive = parser.should_keep_alive()
-        if ORDINARY.issuperset(values) and not incoming.repeated is not None:
-            incoming.ordinary = True
-        if not keep_alive or not (incoming.ordinary or RARE.isdisjoint(values)):
+        if not keep_alive or not (ordinary or RARE.isdisjoint(values)):
             check_rare(incoming, parser.get_http_version())
         if server.stopping or not keep_alive:
             incoming.keep_alive = False
@@ -374,15 +369,16 @@ class Connection(asyncio.Protocol):
 
     def finished(self, exchange: Exchange) -> None:
         """The answer of `exchange` is written whole."""
+        server = self.server
         if exchange.held:
-            self.server.budget.give(exchange.held)
+            server.budget.used -= exchange.held
             exchange.held = 0
         if self._current is not exchange:
             return
         self._current = None
         exchange.claimant = None
         exchange.first, exchange.rest = b"", None
-        self._stamp = self.server.clock
+        self._stamp = server.clock
         if exchange.body is not None and not exchange.complete:
             exchange.body.fail(gone())
             exchange.body = None
