@@ -354,7 +354,7 @@ def _page(connection: Connection, table: Table, columns: list[Column[Any]], list
 
 
 def write_token(kind: str, moment: float, id: str) -> str:
-    return base64.urlsafe_b64encode(msgspec.json.encode((kind, moment, id))).decode()
+    return base64.urlsafe_b64encode(msgspec.json.encode((str(kind), moment, id))).decode()
 
 
 def read_token(token: str, kind: str) -> tuple[float, str]:

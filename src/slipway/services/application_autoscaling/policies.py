@@ -44,6 +44,8 @@ async def put_scaling_policy(ctx: Context, request: dict[str, Any]) -> dict[str,
 
     target, policy = await ctx.world.db.write(write)
     ctx.world.wake("scaling", target.endpoint)
+    for made in policy.alarms:
+        ctx.world.wake("alarms", made["AlarmARN"])
     return {"PolicyARN": policy.arn, "Alarms": policy.alarms}
 
 
