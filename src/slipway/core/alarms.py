@@ -48,6 +48,8 @@ class Alarm:
     """When the state was last written, transition or not."""
     transitioned: float = 0.0
     """When the state last changed to another."""
+    acted: float = 0.0
+    """The `transitioned` whose actions were done."""
 
     @property
     def condition(self) -> Condition:

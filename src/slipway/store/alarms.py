@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
@@ -39,6 +39,7 @@ alarms = Table(
     Column("reason_data", Text),
     Column("state_updated", Moment, nullable=False),
     Column("transitioned", Moment, nullable=False),
+    Column("acted", Moment, nullable=False),
     PrimaryKeyConstraint("account", "region", "name"),
     UniqueConstraint("arn"),
 )
@@ -101,6 +102,7 @@ def put(connection: Connection, alarm: Alarm) -> bool:
         "reason_data": alarm.reason_data,
         "state_updated": alarm.state_updated or alarm.updated,
         "transitioned": alarm.transitioned or alarm.updated,
+        "acted": alarm.acted or alarm.transitioned or alarm.updated,
     }
     statement: Any = insert(connection, alarms).values(row)
     changed = {"spec": statement.excluded.spec, "updated": statement.excluded.updated}
@@ -141,8 +143,9 @@ def delete(connection: Connection, account: str, region: str, name: str, now: fl
 
 
 def by_action(connection: Connection, action: str) -> list[Alarm]:
-    """The alarms that act on this ARN (a topic, a scaling policy), in any state; by name."""
-    query = select(alarms).join(actions, actions.c.arn == alarms.c.arn).where(actions.c.action == action)
+    """The alarms of its own account that act on this ARN (a topic, a scaling policy), in any state; by name."""
+    own = alarms.c.account == action.split(":")[4]
+    query = select(alarms).join(actions, actions.c.arn == alarms.c.arn).where(actions.c.action == action, own)
     return [_alarm(row) for row in connection.execute(query.order_by(alarms.c.name))]
 
 
@@ -151,9 +154,26 @@ def count(connection: Connection, account: str, region: str) -> int:
     return connection.execute(select(func.count()).select_from(alarms).where(where)).scalar_one()
 
 
-def everything(connection: Connection) -> list[Alarm]:
-    """Of all accounts, for evaluation."""
-    return [_alarm(row) for row in connection.execute(select(alarms))]
+def versions(connection: Connection) -> dict[str, tuple[float, float, float]]:
+    """By ARN, when each was updated, changed its state, and when the actions of that were done."""
+    rows = connection.execute(select(alarms.c.arn, alarms.c.updated, alarms.c.transitioned, alarms.c.acted))
+    return {row.arn: (row.updated, row.transitioned, row.acted) for row in rows}
+
+
+def state_before(connection: Connection, alarm: Alarm) -> str:
+    """The state that its newest transition began in."""
+    last = past(
+        connection,
+        *_of(alarm),
+        kind=STATE,
+        start=None,
+        end=None,
+        ascending=False,
+        after=None,
+        limit=1,
+    )
+    found: str = last[0].data["oldState"]["stateValue"] if last else alarm.state
+    return found
 
 
 def listed(
@@ -184,16 +204,20 @@ def listed(
 
 
 def set_state(connection: Connection, alarm: Alarm, now: float, state: str, reason: str, data: str | None) -> Alarm | None:
-    """Write a state; a line of history where it is another than before. None: the alarm is gone, or was made anew."""
+    """Write a state (a transition's line of history with it) and give the alarm as it is then.
+
+    None: the alarm is gone, or was changed since it was read.
+    """
     current = by_arn(connection, alarm.arn)
-    if current is None or current.updated != alarm.updated:
+    if current is None or current.updated != alarm.updated or current.transitioned != alarm.transitioned:
         return None
-    changed = {"state": state, "reason": reason, "reason_data": data, "state_updated": now}
+    new = replace(current, state=state, reason=reason, reason_data=data, state_updated=now)
     if current.state != state:
-        changed["transitioned"] = now
+        new = replace(new, transitioned=max(now, current.transitioned + 1e-3))
         record(connection, [_transition(current, now, state, reason, data)])
+    changed = {name: getattr(new, name) for name in ("state", "reason", "reason_data", "state_updated", "transitioned")}
     connection.execute(update(alarms).where(alarms.c.arn == alarm.arn).values(changed))
-    return current
+    return new
 
 
 def _transition(alarm: Alarm, now: float, state: str, reason: str, data: str | None) -> Entry:
@@ -210,6 +234,11 @@ def _told(state: str, reason: str, data: str | None) -> dict[str, Any]:
     if data is not None:
         found["stateReasonData"] = msgspec.json.decode(data)
     return found
+
+
+def acted(connection: Connection, alarm: Alarm) -> None:
+    """The actions of its newest transition were done."""
+    connection.execute(update(alarms).where(alarms.c.arn == alarm.arn).values(acted=alarm.transitioned))
 
 
 def record(connection: Connection, entries: Iterable[Entry]) -> None:
@@ -234,8 +263,8 @@ def past(
     connection: Connection,
     account: str,
     region: str,
-    *,
     name: str | None,
+    *,
     kind: str | None,
     start: float | None,
     end: float | None,

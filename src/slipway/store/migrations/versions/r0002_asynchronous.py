@@ -21,8 +21,13 @@ def upgrade() -> None:
     _metrics()
     _alarms()
     _queues()
+    _bucket_notifications()
     _topics()
     _scaling()
+
+
+def _bucket_notifications() -> None:
+    op.add_column("s3_buckets", sa.Column("notifications", sa.Text()))
 
 
 def _queues() -> None:
@@ -300,6 +305,7 @@ def _alarms() -> None:
         sa.Column("reason_data", sa.Text()),
         sa.Column("state_updated", sa.Double(), nullable=False),
         sa.Column("transitioned", sa.Double(), nullable=False),
+        sa.Column("acted", sa.Double(), nullable=False),
         sa.PrimaryKeyConstraint("account", "region", "name", name="pk_alarms"),
         sa.UniqueConstraint("arn", name="uq_alarms_arn"),
     )

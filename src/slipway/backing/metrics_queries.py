@@ -1,0 +1,171 @@
+"""MetricDataQueries (GetMetricData, alarms, scaling policies): metrics and expressions, checked and evaluated.
+
+A query is AWS's own structure: Id, MetricStat or Expression, Label, ReturnData, Period.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection
+
+from slipway.backing.metrics import Datapoint, Metric, Metrics, Query, metric
+from slipway.core.metric_math import Grid, MathError, Series, evaluate_all, names_in
+from slipway.core.metric_statistics import BadStatistic, Reader, is_period, reader
+
+_IDENT = re.compile(r"[a-z][a-zA-Z0-9_]*")
+DEFAULT_PERIOD = 60
+
+
+class BadQuery(ValueError):
+    """The message is AWS's wording, or close to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One query, checked."""
+
+    id: str
+    period: int
+    """Nominal seconds; of an expression, the longest of the metrics that it is of."""
+    label: str
+    returned: bool
+    metric: Metric | None = None
+    read: Reader | None = None
+    unit: str | None = None
+    expression: str | None = None
+
+
+def checked(account: str, region: str, queries: Sequence[Mapping[str, Any]]) -> list[Ask]:
+    """Raises BadQuery."""
+    by_id: dict[str, Mapping[str, Any]] = {}
+    for query in queries:
+        ident = query["Id"]
+        if not _IDENT.fullmatch(ident):
+            raise BadQuery(f"The value {ident} for parameter MetricDataQueries.member.Id must match ^[a-z][a-zA-Z0-9_]*$")
+        if ident in by_id:
+            raise BadQuery("The values for parameter Id in MetricDataQueries are not unique.")
+        if ("MetricStat" in query) == ("Expression" in query):
+            raise BadQuery(f"Either MetricStat or Expression must be given for the query {ident}, and not both")
+        if query.get("AccountId", account) != account:
+            raise BadQuery("AccountId: slipway does not read metrics of another account")
+        by_id[ident] = query
+    needs = {ident: _needs(query, by_id) for ident, query in by_id.items() if "Expression" in query}
+    return [_ask(account, region, query, by_id, needs) for query in by_id.values()]
+
+
+def _needs(query: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> set[str]:
+    """Ids that an expression names."""
+    try:
+        idents, called = names_in(query["Expression"])
+    except MathError as error:
+        raise BadQuery(f"Error in expression '{query['Id']}': {error}") from None
+    for ident in sorted(idents):
+        if ident not in by_id:
+            raise BadQuery(f"Error in expression '{query['Id']}': Unknown identifier: {ident}")
+    if "METRICS" in called:
+        idents |= {ident for ident, other in by_id.items() if "MetricStat" in other}
+    return idents
+
+
+def _ask(
+    account: str,
+    region: str,
+    query: Mapping[str, Any],
+    by_id: Mapping[str, Mapping[str, Any]],
+    needs: Mapping[str, set[str]],
+) -> Ask:
+    ident, returned = query["Id"], query.get("ReturnData", True)
+    if "Expression" in query:
+        periods = [by_id[m]["MetricStat"]["Period"] for m in _metrics_of(ident, needs) if "MetricStat" in by_id[m]]
+        period = max(periods, default=query.get("Period", DEFAULT_PERIOD))
+        _check_period(period)
+        return Ask(ident, period, query.get("Label", ident), returned, expression=query["Expression"])
+    stat = query["MetricStat"]
+    asked = stat["Metric"]
+    if not asked.get("Namespace") or not asked.get("MetricName"):
+        raise BadQuery(f"MetricStat of the query {ident} must name a Namespace and a MetricName")
+    _check_period(stat["Period"])
+    try:
+        read = reader(stat["Stat"])
+    except BadStatistic as error:
+        raise BadQuery(str(error)) from None
+    dimensions = {d["Name"]: d["Value"] for d in asked.get("Dimensions", ())}
+    found = metric(account, region, asked["Namespace"], asked["MetricName"], dimensions)
+    return Ask(ident, stat["Period"], query.get("Label", asked["MetricName"]), returned, found, read, stat.get("Unit"))
+
+
+def _metrics_of(ident: str, needs: Mapping[str, set[str]]) -> set[str]:
+    """All that an expression is of, through other expressions; a circle ends where it began."""
+    seen: set[str] = set()
+    todo = [ident]
+    while todo:
+        for other in needs.get(todo.pop(), ()):
+            if other not in seen:
+                seen.add(other)
+                todo.append(other)
+    return seen
+
+
+def _check_period(period: int) -> None:
+    if not is_period(period):
+        raise BadQuery("Period must be 1, 5, 10, 20, 30 or a multiple of 60")
+
+
+def evaluate(
+    connection: Connection,
+    metrics: Metrics,
+    asks: Sequence[Ask],
+    wanted: Sequence[str],
+    spans: Mapping[int, tuple[float, float]],
+) -> dict[str, list[Series]]:
+    """The series of the wanted ids, of what was flushed. `spans`: begin and end of the time asked for, by period.
+
+    Raises MathError.
+    """
+    series = {ask.id: _series(connection, metrics, ask, *spans[ask.period]) for ask in asks if ask.metric is not None}
+    expressions = {ask.id: ask.expression for ask in asks if ask.expression is not None}
+    periods = {ask.id: ask.period for ask in asks}
+
+    def grid(ident: str) -> Grid:
+        start, end = spans[periods[ident]]
+        return Grid(times(start, end, periods[ident] / metrics.time_scale), periods[ident], metrics.time_scale)
+
+    return evaluate_all(series, expressions, wanted, grid)
+
+
+def sampled(connection: Connection, metrics: Metrics, ask: Ask, start: float, end: float) -> list[tuple[float, float, float]]:
+    """Begin, value and number of samples of each period of one metric, of what was flushed."""
+    if ask.metric is None or ask.read is None:
+        raise BadQuery(ask.id)
+    found = metrics.read(connection, Query(ask.metric, start, end, ask.period, ask.unit))
+    told = values(found, ask.read)
+    return [(point.start, told[point.start], point.statistics.count) for point in found if point.start in told]
+
+
+def times(start: float, end: float, width: float) -> list[float]:
+    """Begins of the periods from `start` up to `end`; computed as `Metrics.read` computes them, so that they are equal."""
+    count = int((end - start) / width - 1e-4) + 1 if end > start else 0
+    return [start + index * width for index in range(count)]
+
+
+def _series(connection: Connection, metrics: Metrics, ask: Ask, start: float, end: float) -> Series:
+    if ask.metric is None or ask.read is None:
+        raise BadQuery(ask.id)
+    found = metrics.read(connection, Query(ask.metric, start, end, ask.period, ask.unit))
+    return Series(values(found, ask.read), ask.period, ask.label)
+
+
+def values(datapoints: Sequence[Datapoint], read: Reader) -> dict[float, float]:
+    """The statistic by the time; datapoints of one period in several units are taken together."""
+    at_once: dict[float, Datapoint] = {}
+    for point in datapoints:
+        if (before := at_once.get(point.start)) is not None:
+            before.statistics.merge(point.statistics)
+        else:
+            at_once[point.start] = point
+    read_values = ((at, read(point.statistics)) for at, point in at_once.items())
+    return {at: value for at, value in read_values if value is not None}
