@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import msgspec
 from sqlalchemy import Connection
@@ -134,7 +135,7 @@ class Alarms:
         await self._metrics.flush()
         changes = await self._db.read(lambda c: self._verdicts(c, due, now))
         # Each under its own savepoint, all in one commit.
-        writing = [self._db.write(lambda c, change=change: self._write(c, change, now)) for change in changes]
+        writing = [self._db.write(partial(self._write, change=change, now=now)) for change in changes]
         written: list[Alarm | BaseException | None] = await asyncio.gather(*writing, return_exceptions=True)
         for change, alarm in zip(changes, written, strict=True):
             known = self._watched.get(change.alarm.arn)

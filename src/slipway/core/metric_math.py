@@ -91,6 +91,7 @@ class _Evaluation:
             and arguments[1].ident in functions.FILLINGS
         ):
             return functions.fill(self._value(arguments[0], grid), arguments[1].ident, grid, self._work)
+        functions.check(name, len(arguments))
         return functions.call(name, [self._value(argument, grid) for argument in arguments], grid, self._work)
 
 
