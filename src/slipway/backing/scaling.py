@@ -196,10 +196,11 @@ def _newest(connection: Connection, metrics: Metrics, alarm: Alarm, statistic: s
     wanted = statistic if statistic is not None and not (seen.statistic or "").startswith("p") else seen.statistic
     if told is not None and alarm.state_updated >= points[-1].start + width and wanted == seen.statistic:
         return told
-    return _statistic(points[-1].statistics, wanted or "Average")
+    return statistic_of(points[-1].statistics, wanted or "Average")
 
 
-def _statistic(statistics: Statistics, name: str) -> float | None:
+def statistic_of(statistics: Statistics, name: str) -> float | None:
+    """`Average`, `Sum`, `Minimum`, `Maximum`, `SampleCount` or a percentile (`p99`)."""
     known = {
         "Average": statistics.average,
         "Sum": statistics.sum,

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from slipway.services import slipway, slipway_notices
+from slipway.services import slipway, slipway_notices, slipway_scaling
 
-ROUTES = (*slipway.ROUTES, *slipway_notices.ROUTES)
+ROUTES = (*slipway.ROUTES, *slipway_notices.ROUTES, *slipway_scaling.ROUTES)
