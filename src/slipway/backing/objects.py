@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from slipway.core.s3_events import SLIPWAY, Origin, Rule
 from slipway.wire.errors import AwsError
 
 MAX_OBJECT = 5 * 1024**3
@@ -195,6 +196,20 @@ class Objects(ABC):
         """Sorted by name."""
 
     @abstractmethod
+    async def notifications(self, bucket: str, *, account: str | None = None) -> Sequence[Rule]:
+        """The rules of its event notifications, as they were set. NoSuchBucket, AccessDenied."""
+
+    @abstractmethod
+    async def set_notifications(
+        self, bucket: str, rules: Sequence[Rule], *, account: str | None = None, origin: Origin = SLIPWAY, validate: bool = True
+    ) -> None:
+        """Replace them; with `validate` every destination must be there, and gets a test event.
+
+        InvalidArgument, NoSuchBucket, AccessDenied; NotImplemented with an external S3. `origin` of later calls (put, delete,
+        complete) goes into the events.
+        """
+
+    @abstractmethod
     async def find(self, bucket: str, key: str, *, account: str | None = None) -> ObjectInfo:
         """NoSuchBucket, NoSuchKey, AccessDenied."""
 
@@ -213,6 +228,7 @@ class Objects(ABC):
         write: Write = UNPROMISED,
         condition: Condition = ALWAYS,
         account: str | None = None,
+        origin: Origin = SLIPWAY,
     ) -> ObjectInfo:
         """Put an object: durable, and all of it visible at once, when this returns; nothing has changed when it raises."""
 
@@ -224,6 +240,7 @@ class Objects(ABC):
         *,
         condition: Condition = ALWAYS,
         account: str | None = None,
+        origin: Origin = SLIPWAY,
     ) -> None:
         """Deleting what is not there succeeds."""
 
@@ -292,7 +309,14 @@ class Objects(ABC):
 
     @abstractmethod
     async def complete(
-        self, bucket: str, key: str, upload: str, completion: Completion, *, account: str | None = None
+        self,
+        bucket: str,
+        key: str,
+        upload: str,
+        completion: Completion,
+        *,
+        account: str | None = None,
+        origin: Origin = SLIPWAY,
     ) -> ObjectInfo:
         """InvalidPart, InvalidPartOrder, EntityTooSmall, NoSuchUpload, PreconditionFailed. Safe to repeat."""
 

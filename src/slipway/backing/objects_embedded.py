@@ -33,7 +33,10 @@ from slipway.backing.objects import (
 from slipway.backing.objects_blobs import Blobs
 from slipway.backing.objects_errors import no_such_bucket, no_such_key, precondition_failed, s3_error
 from slipway.backing.objects_intake import take_in
+from slipway.backing.objects_notifications import configure
+from slipway.core import s3_events
 from slipway.core.asynchronous import Staged
+from slipway.core.s3_events import SLIPWAY, Origin, Rule
 from slipway.store import objects as rows
 from slipway.store import uploads
 from slipway.store.db import Db, StoreBusy, StoreError
@@ -208,6 +211,18 @@ class EmbeddedObjects(Objects):
         found = await self._read(lambda conn: rows.list_buckets(conn, account))
         return [BucketInfo(row.name, row.account, row.region, row.created) for row in found]
 
+    async def notifications(self, bucket: str, *, account: str | None = None) -> Sequence[Rule]:
+        return s3_events.rules_of((await self._read(lambda conn: owned(conn, bucket, account))).notifications)
+
+    async def set_notifications(
+        self, bucket: str, rules: Sequence[Rule], *, account: str | None = None, origin: Origin = SLIPWAY, validate: bool = True
+    ) -> None:
+        def write(conn: Connection) -> Sequence[str]:
+            configure(conn, owned(conn, bucket, account).place, rules, origin, self._now(), validate=validate)
+            return ()
+
+        await self._commit(write)
+
     # Objects
 
     async def _row(self, bucket: str, key: str, account: str | None, *, content: bool) -> rows.ObjectRow:
@@ -242,6 +257,7 @@ class EmbeddedObjects(Objects):
         write: Write = UNPROMISED,
         condition: Condition = ALWAYS,
         account: str | None = None,
+        origin: Origin = SLIPWAY,
     ) -> ObjectInfo:
         await self.bucket(bucket, account=account)
         taken = await take_in(self._blobs, body, write, inline=INLINE, most=MAX_OBJECT)
@@ -262,15 +278,23 @@ class EmbeddedObjects(Objects):
 
         def commit(conn: Connection) -> Sequence[str]:
             owned(conn, bucket, account)
-            return rows.put_object(conn, row, _expect(condition))
+            return rows.put_object(conn, row, _expect(condition), origin)
 
         await self._commit(commit, taken.blobs)
         return to_info(row)
 
-    async def delete(self, bucket: str, key: str, *, condition: Condition = ALWAYS, account: str | None = None) -> None:
+    async def delete(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        condition: Condition = ALWAYS,
+        account: str | None = None,
+        origin: Origin = SLIPWAY,
+    ) -> None:
         def remove(conn: Connection) -> Sequence[str]:
             owned(conn, bucket, account)
-            return rows.delete_object(conn, bucket, key, _expect(condition))
+            return rows.delete_object(conn, bucket, key, _expect(condition), now=self._now(), origin=origin)
 
         await self._commit(remove)
 
@@ -368,7 +392,14 @@ class EmbeddedObjects(Objects):
         return [to_upload(row) for row in await self._read(read)]
 
     async def complete(
-        self, bucket: str, key: str, upload: str, completion: Completion, *, account: str | None = None
+        self,
+        bucket: str,
+        key: str,
+        upload: str,
+        completion: Completion,
+        *,
+        account: str | None = None,
+        origin: Origin = SLIPWAY,
     ) -> ObjectInfo:
         try:
             found = await self._upload_row(bucket, key, upload, account)
@@ -401,7 +432,7 @@ class EmbeddedObjects(Objects):
 
         def commit(conn: Connection) -> Sequence[str]:
             owned(conn, bucket, account)
-            return uploads.complete_upload(conn, found, chosen, row, _expect(completion.condition))
+            return uploads.complete_upload(conn, found, chosen, row, _expect(completion.condition), origin)
 
         await self._commit(commit)
         return to_info(row)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import tempfile
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from email.utils import format_datetime
@@ -38,6 +38,7 @@ from slipway.backing.objects import (
 from slipway.backing.objects_errors import disk_error, no_such_bucket, no_such_key, s3_error
 from slipway.backing.objects_external_clients import THREADS, called, connect, store_of, translated
 from slipway.backing.objects_promises import PIECE, PromisedBody
+from slipway.core.s3_events import SLIPWAY, Origin, Rule
 from slipway.wire.errors import AwsError
 
 if TYPE_CHECKING:
@@ -111,6 +112,16 @@ class ExternalObjects(Objects):
             raise (no_such_bucket(bucket) if error.status == 404 else error) from error
         return BucketInfo(bucket, self._account, found.get("BucketRegion", self._region), 0.0)
 
+    async def notifications(self, bucket: str, *, account: str | None = None) -> Sequence[Rule]:
+        await self.bucket(bucket, account=account)
+        return ()
+
+    async def set_notifications(
+        self, bucket: str, rules: Sequence[Rule], *, account: str | None = None, origin: Origin = SLIPWAY, validate: bool = True
+    ) -> None:
+        message = "Event notifications come from the embedded object store alone: have the external S3 publish its events."
+        raise s3_error("NotImplemented", message)
+
     async def delete_bucket(self, bucket: str, *, account: str | None = None) -> None:
         self._admit(account)
         await self._call("delete_bucket", Bucket=bucket)
@@ -175,6 +186,7 @@ class ExternalObjects(Objects):
         write: Write = UNPROMISED,
         condition: Condition = ALWAYS,
         account: str | None = None,
+        origin: Origin = SLIPWAY,
     ) -> ObjectInfo:
         self._admit(account)
         check_carried(key)
@@ -198,7 +210,15 @@ class ExternalObjects(Objects):
             "FULL_OBJECT" if promised.checksums else None,
         )
 
-    async def delete(self, bucket: str, key: str, *, condition: Condition = ALWAYS, account: str | None = None) -> None:
+    async def delete(
+        self,
+        bucket: str,
+        key: str,
+        *,
+        condition: Condition = ALWAYS,
+        account: str | None = None,
+        origin: Origin = SLIPWAY,
+    ) -> None:
         self._admit(account)
         match = {"IfMatch": condition.if_match} if condition.if_match is not None else {}
         await self._call("delete_object", Bucket=bucket, Key=key, **match)
@@ -338,7 +358,14 @@ class ExternalObjects(Objects):
         ]
 
     async def complete(
-        self, bucket: str, key: str, upload: str, completion: Completion, *, account: str | None = None
+        self,
+        bucket: str,
+        key: str,
+        upload: str,
+        completion: Completion,
+        *,
+        account: str | None = None,
+        origin: Origin = SLIPWAY,
     ) -> ObjectInfo:
         self._admit(account)
         conditions: dict[str, Any] = {}

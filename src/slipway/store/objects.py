@@ -13,6 +13,9 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, LargeBinary, Table, and_, bindparam, delete, insert, select, update
 
+from slipway.core import s3_events
+from slipway.core.s3_events import SLIPWAY, Event, Origin, Place
+from slipway.store import bucket_notifications
 from slipway.store.schema import Json, Moment, Number, Word, metadata
 
 buckets = Table(
@@ -22,6 +25,7 @@ buckets = Table(
     Column("account", Word, nullable=False),
     Column("region", Word, nullable=False),
     Column("created", Moment, nullable=False),
+    Column("notifications", Json),
 )
 
 objects = Table(
@@ -61,6 +65,12 @@ class BucketRow:
     region: str
     created: float
     """Epoch seconds."""
+    notifications: Sequence[Mapping[str, Any]] | None = None
+    """The rules of its event notifications (`s3_events.rules_of`)."""
+
+    @property
+    def place(self) -> Place:
+        return Place(self.name, self.account, self.region)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,11 +156,17 @@ def delete_bucket(conn: Connection, name: str) -> None:
     conn.execute(delete(buckets).where(buckets.c.name == name))
 
 
-def lock_bucket(conn: Connection, name: str, *, alone: bool = False) -> None:
+def set_notifications(conn: Connection, name: str, rules: Sequence[s3_events.Rule]) -> None:
+    """Replace the rules of its event notifications."""
+    conn.execute(update(buckets).where(buckets.c.name == name).values(notifications=list(rules) or None))
+
+
+def lock_bucket(conn: Connection, name: str, *, alone: bool = False) -> BucketRow:
     """Keep the bucket from being deleted until this transaction ends (`alone`: keep writers out as well); NoBucket."""
-    query = select(buckets.c.name).where(buckets.c.name == name).with_for_update(read=not alone)
-    if conn.execute(query).first() is None:
+    row = conn.execute(select(buckets).where(buckets.c.name == name).with_for_update(read=not alone)).first()
+    if row is None:
         raise NoBucket(name)
+    return BucketRow(*row)
 
 
 # Objects
@@ -210,11 +226,15 @@ def _check(present: tuple[str, Sequence[Sequence[Any]] | None] | None, expect: E
             raise Precondition(absent=False)
 
 
-def put_object(conn: Connection, row: ObjectRow, expect: Expect = Expect()) -> list[str]:
-    """Put the object in place of the present one; the blobs that nothing names any more. NoBucket, Precondition."""
-    lock_bucket(conn, row.bucket)
+def put_object(conn: Connection, row: ObjectRow, expect: Expect = Expect(), origin: Origin = SLIPWAY) -> list[str]:
+    """Put the object in place of the present one; the blobs that nothing names any more. NoBucket, Precondition.
+
+    Those whom the bucket's rules name hear of it, here as in the calls below, by rows of the same transaction.
+    """
+    bucket = lock_bucket(conn, row.bucket)
     present = _present(conn, row.bucket, row.key)
     _check(present, expect)
+    bucket_notifications.emit(conn, bucket.notifications, bucket.place, [_created(row, origin)], origin)
     values = {
         "size": row.size,
         "etag": row.etag,
@@ -232,6 +252,10 @@ def put_object(conn: Connection, row: ObjectRow, expect: Expect = Expect()) -> l
     return [s.blob for s in from_column(present[1]) if s.blob not in kept]
 
 
+def _created(row: ObjectRow, origin: Origin) -> Event:
+    return Event(origin.name, row.key, row.modified, row.size, row.etag)
+
+
 _SEGMENTS_OF = select(objects.c.key, objects.c.segments).where(
     objects.c.bucket == bindparam("of_bucket"), objects.c.key.in_(bindparam("of_keys", expanding=True))
 )
@@ -244,9 +268,10 @@ _REPLACE = (
 )
 
 
-def put_objects(conn: Connection, bucket: str, rows: Sequence[ObjectRow]) -> list[str]:
+def put_objects(conn: Connection, bucket: str, rows: Sequence[ObjectRow], origin: Origin = SLIPWAY) -> list[str]:
     """`put_object` for many objects of one bucket, at a fraction of its cost for each; of two with one key the later stays."""
-    lock_bucket(conn, bucket)
+    locked = lock_bucket(conn, bucket)
+    bucket_notifications.emit(conn, locked.notifications, locked.place, [_created(row, origin) for row in rows], origin)
     latest = {row.key.encode(): row for row in rows}
     keys = list(latest)
     present: dict[bytes, Any] = {}
@@ -276,13 +301,21 @@ def _values(row: ObjectRow) -> dict[str, Any]:
     }
 
 
-def delete_object(conn: Connection, bucket: str, key: str, expect: Expect = Expect()) -> list[str]:
-    """Remove the object if it is there; the blobs that nothing names any more. Precondition."""
+def delete_object(
+    conn: Connection, bucket: str, key: str, expect: Expect = Expect(), *, now: float, origin: Origin = SLIPWAY
+) -> list[str]:
+    """Remove the object if it is there; the blobs that nothing names any more. Precondition.
+
+    There is no event of removing what is not there.
+    """
     present = _present(conn, bucket, key)
     _check(present, expect)
     if present is None:
         return []
     conn.execute(delete(objects).where(_at(bucket, key)))
+    owner = get_bucket(conn, bucket)
+    if owner is not None:
+        bucket_notifications.emit(conn, owner.notifications, owner.place, [Event(s3_events.DELETE, key, now)], origin)
     return [s.blob for s in from_column(present[1])]
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sqlalchemy import Column, Connection, Index, Integer, LargeBinary, Table, and_, delete, insert, or_, select
 
+from slipway.core.s3_events import COMPLETE, SLIPWAY, Origin
 from slipway.store.objects import Expect, ObjectRow, Segment, from_column, lock_bucket, put_object, to_column
 from slipway.store.schema import Json, Moment, Number, Word, metadata
 
@@ -128,7 +129,7 @@ def list_uploads(conn: Connection, bucket: str, prefix: str, after: tuple[str, s
 
 
 def complete_upload(
-    conn: Connection, upload: UploadRow, chosen: Sequence[PartRow], row: ObjectRow, expect: Expect
+    conn: Connection, upload: UploadRow, chosen: Sequence[PartRow], row: ObjectRow, expect: Expect, origin: Origin = SLIPWAY
 ) -> list[str]:
     """Commit `row`, whose segments are the chosen parts', and end the upload; blobs left over.
 
@@ -138,7 +139,7 @@ def complete_upload(
     present = {part.number: part for part in list_parts(conn, upload.id)}
     if any(present.get(part.number) != part for part in chosen):
         raise PartsChanged(upload.id)
-    retired = put_object(conn, row, expect)
+    retired = put_object(conn, row, expect, replace(origin, name=COMPLETE))
     used = {segment.blob for segment in row.segments}
     retired += [blob for blob in drop_upload(conn, upload.id) if blob not in used]
     return retired

@@ -130,6 +130,9 @@ FOREIGN_ENUMS = frozenset(
     (("sqs", "ReceiveMessage", "AttributeNames"),)
 )
 
+CASELESS_ENUMS = frozenset(("FilterRuleName",))
+"""Shapes whose values the service reads in any case."""
+
 S3_VALIDATION: Mapping[str, tuple[str, str]] = {
     # Where S3 has a code and a text of its own for a member whose value its enum lacks.
     "locationConstraint": ("InvalidLocationConstraint", "The specified location-constraint is not valid"),

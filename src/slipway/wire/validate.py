@@ -14,7 +14,7 @@ from datetime import datetime
 from itertools import islice
 from typing import Any
 
-from .corrections import FOREIGN_ENUMS, S3_VALIDATION, VALIDATION_CODES
+from .corrections import CASELESS_ENUMS, FOREIGN_ENUMS, S3_VALIDATION, VALIDATION_CODES
 from .errors import AwsError
 from .models import streaming_input
 from .parse_xml import malformed_xml
@@ -153,7 +153,7 @@ def _broken(shape: Any, value: Any) -> Iterator[str]:
     if shape.type_name != "string":
         return
     enum, pattern = metadata.get("enum"), metadata.get("pattern")
-    if enum and value not in enum:
+    if enum and value not in enum and not (shape.name in CASELESS_ENUMS and value.lower() in enum):
         yield f"Member must satisfy enum value set: [{', '.join(enum)}]"
     fits = size <= (MAX_CHECKED if high is None else min(high, MAX_CHECKED))
     if pattern is not None and fits and not compiled(pattern).fullmatch(value):

@@ -79,7 +79,7 @@ async def test_a_replaced_object_gives_up_its_blobs_but_not_those_it_keeps(db: D
         fill(conn, set())
         rows.put_object(conn, rows.ObjectRow("b", "k", 3, "e", 0.0, segments=old))
         retired = rows.put_object(conn, rows.ObjectRow("b", "k", 2, "e", 0.0, segments=[old[1]]))
-        return retired, [], set(rows.referenced(conn)), rows.delete_object(conn, "b", "k")
+        return retired, [], set(rows.referenced(conn)), rows.delete_object(conn, "b", "k", now=1.0)
 
     assert await db.write(replace) == (["one"], [], {"two"}, ["two"])
 

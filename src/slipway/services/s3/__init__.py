@@ -21,6 +21,10 @@ from slipway.services.s3.multipart import (
     upload_part,
     upload_part_copy,
 )
+from slipway.services.s3.notifications import (
+    get_bucket_notification_configuration,
+    put_bucket_notification_configuration,
+)
 from slipway.services.s3.reads import get_object, head_object
 from slipway.services.s3.tagging import delete_object_tagging, get_object_tagging, put_object_tagging
 from slipway.services.s3.writes import copy_object, delete_object, delete_objects, put_object
@@ -36,6 +40,7 @@ __all__ = [
     "delete_object_tagging",
     "delete_objects",
     "get_bucket_location",
+    "get_bucket_notification_configuration",
     "get_bucket_versioning",
     "get_object",
     "get_object_tagging",
@@ -46,6 +51,7 @@ __all__ = [
     "list_objects",
     "list_objects_v2",
     "list_parts",
+    "put_bucket_notification_configuration",
     "put_bucket_versioning",
     "put_object",
     "put_object_tagging",

@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from slipway.backing.objects_errors import s3_error
+from slipway.core.s3_events import PUT, Origin
 from slipway.names import S3Location
 from slipway.services import Context
 
@@ -55,6 +56,11 @@ def location_of(ctx: Context, request: dict[str, Any]) -> S3Location:
     """Bucket and key, checked."""
     check_key(request["Key"])
     return S3Location(bucket_of(ctx, request), request["Key"])
+
+
+def origin_of(ctx: Context, event: str = PUT) -> Origin:
+    """What an event of this call says of its caller."""
+    return Origin(event, ctx.principal, ctx.request_id, ctx.world.seal)
 
 
 def copy_source(ctx: Context, request: dict[str, Any]) -> S3Location:

@@ -9,7 +9,7 @@ from slipway.backing.objects import ChosenPart, Completion, Part, Source, Upload
 from slipway.backing.objects_digests import allowed_types, default_type
 from slipway.backing.objects_errors import s3_error
 from slipway.services import Context
-from slipway.services.s3.addresses import bucket_of, location_of, owner
+from slipway.services.s3.addresses import bucket_of, location_of, origin_of, owner
 from slipway.services.s3.conditions import span_of_copy
 from slipway.services.s3.copying import source_of
 from slipway.services.s3.headers import (
@@ -220,7 +220,9 @@ async def complete_multipart_upload(ctx: Context, request: dict[str, Any]) -> di
         request.get("ChecksumType"),
         request.get("MpuObjectSize"),
     )
-    info = await ctx.world.objects.complete(bucket, key, request["UploadId"], completion, account=ctx.account)
+    info = await ctx.world.objects.complete(
+        bucket, key, request["UploadId"], completion, account=ctx.account, origin=origin_of(ctx)
+    )
     return {
         "Location": f"{ctx.world.settings.endpoint_url}/{bucket}/{quote(key)}",
         "Bucket": bucket,

@@ -7,9 +7,10 @@ from typing import Any
 
 from slipway.backing.objects import MAX_OBJECT, Attributes, Condition, ObjectInfo, Span, Write
 from slipway.backing.objects_errors import s3_error
+from slipway.core.s3_events import COPY
 from slipway.names import S3Location
 from slipway.services import Context
-from slipway.services.s3.addresses import bucket_of, check_key, check_version, location_of
+from slipway.services.s3.addresses import bucket_of, check_key, check_version, location_of, origin_of
 from slipway.services.s3.copying import source_of
 from slipway.services.s3.headers import (
     attributes_of,
@@ -38,6 +39,7 @@ async def put_object(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
         write=write_of(request),
         condition=condition_of(request),
         account=ctx.account,
+        origin=origin_of(ctx),
     )
     return {"ETag": quoted(info.etag), **checksum_members(info), **encryption_members(info)}
 
@@ -61,6 +63,7 @@ async def copy_object(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
             write=Write(reading.info.size, compute=(algorithm,) if algorithm else tuple(reading.info.checksums)),
             condition=condition,
             account=ctx.account,
+            origin=origin_of(ctx, COPY),
         )
     result = {"ETag": quoted(info.etag), "LastModified": info.modified, **checksum_members(info)}
     return {"CopyObjectResult": result, **encryption_members(info)}
@@ -97,7 +100,7 @@ async def delete_object(ctx: Context, request: dict[str, Any]) -> dict[str, Any]
     if "IfMatchSize" in request or "IfMatchLastModifiedTime" in request:
         raise s3_error("NotImplemented", "x-amz-if-match-size and x-amz-if-match-last-modified-time are for directory buckets.")
     condition = Condition(unquoted(request.get("IfMatch")))
-    await ctx.world.objects.delete(bucket, key, condition=condition, account=ctx.account)
+    await ctx.world.objects.delete(bucket, key, condition=condition, account=ctx.account, origin=origin_of(ctx))
     return {}
 
 
@@ -120,7 +123,7 @@ async def _delete_one(ctx: Context, bucket: str, item: dict[str, Any]) -> dict[s
         check_key(key)
         check_version(item.get("VersionId"))
         condition = Condition(unquoted(item.get("ETag")))
-        await ctx.world.objects.delete(bucket, key, condition=condition, account=ctx.account)
+        await ctx.world.objects.delete(bucket, key, condition=condition, account=ctx.account, origin=origin_of(ctx))
     except AwsError as error:
         return {"Key": key, "Code": error.code, "Message": error.message}
     return {"Key": key}
