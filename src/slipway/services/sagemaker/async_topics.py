@@ -22,7 +22,7 @@ def probe(connection: Connection, ctx: Context, options: AsyncOptions | None, *,
     """
     topics = (options.success_topic, options.error_topic) if options is not None else ()
     for topic in dict.fromkeys(topic for topic in topics if topic):
-        told = publish(connection, topic, Notice(TEST_NOTIFICATION), ctx.world.now())
+        told = publish(connection, topic, Notice(TEST_NOTIFICATION), ctx.world.now(), seal=ctx.world.seal)
         if told is None and required:
             raise validation_exception(
                 f'There is no topic "{topic}" to publish notifications to. Please ensure the topic exists and the role has '
