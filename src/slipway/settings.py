@@ -114,6 +114,8 @@ class Settings:
     limits: Limits = field(default_factory=Limits)
     external_s3: ExternalS3 | None = None
     gateways: int = 1
+    dispatchers: int = 1
+    """Processes that carry asynchronous requests to replicas."""
     sandbox: str = "auto"
     """`auto`: bubblewrap where the probe passes, with a warning where not; `required`: refuse to start without; `off`."""
     replica_memory_bytes: int = 0

@@ -8,7 +8,7 @@ another's); None is slipway itself, which may use every bucket.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -165,7 +165,7 @@ class Reading(ABC):
     """All of the content, when it is at hand already."""
 
     @abstractmethod
-    def read(self, span: Span) -> AsyncIterator[bytes]:
+    def read(self, span: Span) -> AsyncGenerator[bytes, None]:
         """The bytes, in pieces of up to some hundred KB. Closes the reading at its end."""
 
     @abstractmethod

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import secrets
 import weakref
-from collections.abc import AsyncIterator, Callable, Container, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from slipway.backing import objects_completion as completions
@@ -459,7 +459,7 @@ class _EmbeddedReading(Reading):
         self._release = weakref.finalize(self, blobs.unpin, pinned)
         self._release.atexit = False
 
-    async def read(self, span: Span) -> AsyncIterator[bytes]:
+    async def read(self, span: Span) -> AsyncGenerator[bytes, None]:
         try:
             if self.data is not None:
                 if span.length:

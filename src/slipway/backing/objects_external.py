@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from email.utils import format_datetime
@@ -396,7 +396,7 @@ class _ExternalReading(Reading):
         self.info = info
         self._owner = owner
 
-    async def read(self, span: Span) -> AsyncIterator[bytes]:
+    async def read(self, span: Span) -> AsyncGenerator[bytes, None]:
         if not span.length:
             return
         whole = span == Span(0, self.info.size)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from typing import TypeVar
 
@@ -90,7 +90,7 @@ class _OpenReading(Reading):
         self._release = weakref.finalize(self, close_all, fds)
         self._release.atexit = False
 
-    async def read(self, span: Span) -> AsyncIterator[bytes]:
+    async def read(self, span: Span) -> AsyncGenerator[bytes, None]:
         try:
             if self.data is not None:
                 if span.length:

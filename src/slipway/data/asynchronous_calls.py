@@ -77,6 +77,7 @@ class AsyncCall(Call):
         "began",
         "ended",
         "lane",
+        "unreached",
     )
 
     def __init__(self, head: bytes, source: Input, timeout: float, on_begin: Callable[[AsyncCall], None]) -> None:
@@ -89,6 +90,8 @@ class AsyncCall(Call):
         self.ended = 0.0
         """When it had begun to answer (a stream), or had answered."""
         self.lane: Lane | None = None
+        self.unreached: Callable[[Lane], None] = lambda lane: self._fail(UNSENT)
+        """Nobody took the connection."""
         self._size = source.size
         self._open_input = source.open
         self._timeout = timeout
@@ -177,8 +180,9 @@ class AsyncCall(Call):
             response = await self._post(lane, headers)
             await self._read(response)
         except ConnectFailed:
-            self.again()
-            self._fail(UNSENT)
+            if not self.done:
+                self.again()
+                self.unreached(lane)
         except (NoAnswer, ClientGone, BadHeader):
             self._fail(DIED)
         except (AwsError, OSError, ValueError) as error:  # of the input's pieces, or too few or too many of them

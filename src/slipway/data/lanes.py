@@ -44,7 +44,7 @@ class DataLimits:
 class Lane:
     """Common accounting; `take` is for a call that has been counted in `busy`."""
 
-    __slots__ = ("address", "busy", "depth", "draining", "limits", "owner", "pool", "ready", "replica")
+    __slots__ = ("address", "busy", "depth", "draining", "instance", "limits", "owner", "pool", "ready", "replica")
 
     ours = False
     """Whether slipway_host is at the other end."""
@@ -52,6 +52,7 @@ class Lane:
     def __init__(self, owner: VariantSlots, replica: Replica, address: str, limits: DataLimits) -> None:
         self.owner = owner
         self.replica = replica.id
+        self.instance = replica.instance
         self.address = address
         self.limits = limits
         self.busy = 0

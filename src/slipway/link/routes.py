@@ -193,11 +193,11 @@ class RouteFeed:
 class RouteSubscriber:
     """A gateway's end: keeps the table, hands each new one to `take`, acknowledges it with what `busy` says then.
 
-    The last table is kept in `file` (mode 0600: it holds secrets), for a start while control is down.
+    The last table is kept in `file` (mode 0600: it holds secrets), for a start while control is down; None: nowhere.
     """
 
     def __init__(
-        self, link_path: str, file: str, take: Callable[[RouteTable], None], busy: Callable[[], Iterable[str]]
+        self, link_path: str, file: str | None, take: Callable[[RouteTable], None], busy: Callable[[], Iterable[str]]
     ) -> None:
         self._file = file
         self._take = take
@@ -217,6 +217,8 @@ class RouteSubscriber:
 
     def load(self) -> bool:
         """Take the table of the file, if there is a good one."""
+        if self._file is None:
+            return False
         try:
             with open(self._file, "rb") as file:
                 table = msgspec.json.decode(file.read(), type=RouteTable)
@@ -231,7 +233,9 @@ class RouteSubscriber:
 
     def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(self._telling()), loop.create_task(self._saving())]
+        self._tasks = [loop.create_task(self._telling())]
+        if self._file is not None:
+            self._tasks.append(loop.create_task(self._saving(self._file)))
         self._link.start()
 
     async def close(self) -> None:
@@ -297,12 +301,12 @@ class RouteSubscriber:
                     await channel.notify(_ACKNOWLEDGE, message)
                     self._told = message
 
-    async def _saving(self) -> None:
+    async def _saving(self, file: str) -> None:
         while True:
             await self._save.wait()
             self._save.clear()
             try:
-                await asyncio.to_thread(_write_private, self._file, msgspec.json.encode(self._table))
+                await asyncio.to_thread(_write_private, file, msgspec.json.encode(self._table))
             except OSError as error:
                 logger.warning("routes-file-not-written", extra={"error": str(error)})
 
