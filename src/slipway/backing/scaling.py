@@ -19,6 +19,7 @@ from slipway.core.alarms import ALARM, Alarm
 from slipway.core.deployments import target as target_of
 from slipway.core.endpoints import DELETING, IN_SERVICE
 from slipway.core.histograms import Statistics
+from slipway.core.metric_statistics import BadStatistic, reader
 from slipway.core.scaling import DEFAULT_COOLDOWN, Firing, Side, Stepping, Tracking
 from slipway.core.scaling_metrics import Watched, is_backlog_per_instance, watched
 from slipway.core.scaling_steps import Step
@@ -200,15 +201,11 @@ def _newest(connection: Connection, metrics: Metrics, alarm: Alarm, statistic: s
 
 
 def statistic_of(statistics: Statistics, name: str) -> float | None:
-    """`Average`, `Sum`, `Minimum`, `Maximum`, `SampleCount` or a percentile (`p99`)."""
-    known = {
-        "Average": statistics.average,
-        "Sum": statistics.sum,
-        "Minimum": statistics.minimum,
-        "Maximum": statistics.maximum,
-        "SampleCount": statistics.count,
-    }
-    return known[name] if name in known else statistics.percentile(float(name[1:]))
+    """`Average`, `Sum`, …, a percentile (`p99`); None for what slipway does not compute."""
+    try:
+        return reader(name)(statistics)
+    except BadStatistic:
+        return None
 
 
 def _query(account: str, region: str, seen: Watched, start: float, end: float, period: int) -> Query:

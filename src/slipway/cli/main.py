@@ -17,6 +17,7 @@ COMMANDS = {
     "env": 'print what a shell needs to talk to it: eval "$(slipway env)"',
     "status": "what runs: roles, endpoints, replicas",
     "logs": "print (and follow) an endpoint's log",
+    "scaling": "what scales an endpoint, what it decided and why: list, explain",
     "images": "environments that stand in for SageMaker's images: list, pull, show, prune",
     "doctor": "look for what is missing on this machine",
 }
