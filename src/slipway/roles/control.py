@@ -141,7 +141,7 @@ class Control:
             keeper = self._client = KeeperClient(
                 settings.keeper_socket, on_state=lambda state: self.endpoints.state_changed(state), on_connect=self._adopt
             )
-        self._feed = feed or RouteFeed(settings.gateways)
+        self._feed = feed or RouteFeed(settings.gateways, dispatchers=settings.dispatchers)
         self.routes = Routes(
             self._feed,
             lambda arn: self.reconciler.wake(KIND, arn),
