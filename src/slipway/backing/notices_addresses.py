@@ -30,6 +30,8 @@ _HOST_NAME = re.compile(rf"(?:{_NAME}\.)*{_NAME}", re.ASCII)
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _TUNNELS = tuple(map(ipaddress.IPv6Network, ("2002::/16", "2001::/32", "64:ff9b:1::/48")))
 """6to4, Teredo, local NAT64: they carry IPv4 addresses to who knows where."""
+_SPECIAL = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "192.88.99.0/24", "2001::/23", "2001:db8::/32", "3fff::/20")))
+"""Of IANA's registries of special addresses, those that not every version of Python knows."""
 _UNICAST = ipaddress.IPv6Network("2000::/3")
 _METADATA = tuple(map(ipaddress.ip_address, ("169.254.169.254", "fd00:ec2::254", "168.63.129.16", "100.100.100.200")))
 """Of clouds; Azure's is a public address."""
@@ -145,4 +147,5 @@ def _kind(address: Address) -> str:
             return "reserved"
     if address.is_reserved:
         return "reserved"
-    return "" if address.is_global else "private"
+    special = any(address.version == network.version and address in network for network in _SPECIAL)
+    return "" if address.is_global and not special else "private"

@@ -209,7 +209,7 @@ def list_subscriptions(
 def counts(connection: Connection, topic: str) -> Mapping[str, int]:
     """How many subscriptions the topic has, by state."""
     query = select(subscriptions.c.state, func.count()).where(subscriptions.c.topic == topic)
-    return dict(connection.execute(query.group_by(subscriptions.c.state)).tuples())
+    return {row[0]: row[1] for row in connection.execute(query.group_by(subscriptions.c.state))}
 
 
 def policies(connection: Connection, topic: str) -> int:

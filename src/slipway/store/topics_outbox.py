@@ -92,7 +92,7 @@ def put(connection: Connection, subscription: str, message: str, kind: str, body
 def waiting(connection: Connection) -> dict[str, float]:
     """By subscription, when the first of its rows is due."""
     query = select(outbox.c.subscription, func.min(outbox.c.next_at)).group_by(outbox.c.subscription)
-    return dict(connection.execute(query).tuples())
+    return {row[0]: row[1] for row in connection.execute(query)}
 
 
 def due(connection: Connection, subscription: str, now: float, limit: int) -> list[OutboxRow]:
