@@ -44,7 +44,7 @@ logger = logging.getLogger(__name__)
 
 START_SECONDS = 60.0
 """Until both roles answer. A control waits for the lease of one that was killed, some seconds."""
-_GATEWAY_STOP, _CONTROL_STOP = 1.5, 1.2
+_GATEWAY_STOP, _DISPATCHER_STOP, _CONTROL_STOP = 1.5, 1.5, 1.2
 """Seconds that a stopping role has; with the replicas' 2 s all is over within 5."""
 
 Announce = Callable[[str], None]
@@ -89,6 +89,10 @@ class _Node:
             self._role(f"gateway-{n}" if n else "gateway", "slipway.roles.gateway", lambda: start_with_socket, (sock.fileno(),))
             for n in range(settings.gateways)
         ]
+        self._dispatchers = [
+            self._role(f"dispatcher-{n}" if n else "dispatcher", "slipway.roles.dispatcher", lambda: start, ())
+            for n in range(settings.dispatchers)
+        ]
         self._tools: Tools | None = None
         self._keeper: Keeper | None = None
         self._server: KeeperServer | None = None
@@ -104,7 +108,7 @@ class _Node:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._interrupted)
         try:
-            for role in self._roles():
+            for role in (self._control, *self._gateways):
                 role.start()
             await asyncio.sleep(0)  # they are under way before the sandbox is tried out
             tools = self._tools = _make_tools(self._settings)
@@ -117,6 +121,9 @@ class _Node:
             await self._server.start()
             if await self._until_ready():
                 self._answers = True
+                for dispatcher in self._dispatchers:  # nobody waits for it: the first answer is not to be held up
+                    dispatcher.start()
+                    dispatcher.ready = True
                 place.write_up_file(self._settings)
                 announce(f"data in {self._settings.data_dir}")
                 announce(
@@ -138,7 +145,7 @@ class _Node:
             sys.stderr.flush()
 
     def _roles(self) -> list[Role]:
-        return [self._control, *self._gateways]
+        return [self._control, *self._gateways, *self._dispatchers]
 
     def _interrupted(self) -> None:
         self._interrupts += 1
@@ -228,10 +235,13 @@ class _Node:
         )
 
     async def _end(self) -> None:
-        """Gateways first (what is in flight may finish), then control, then replicas; each bounded."""
+        """Gateways and dispatchers first (what is in flight may finish), then control, then replicas; each bounded."""
         if self._interrupts > 1:
             self._kill()
-        await asyncio.gather(*(gateway.stop(_GATEWAY_STOP) for gateway in self._gateways))
+        await asyncio.gather(
+            *(gateway.stop(_GATEWAY_STOP) for gateway in self._gateways),
+            *(dispatcher.stop(_DISPATCHER_STOP) for dispatcher in self._dispatchers),
+        )
         await self._control.stop(_CONTROL_STOP)
         if self._keeper is not None:
             await self._keeper.close(self._settings.stop_grace_seconds)
