@@ -28,13 +28,14 @@ from slipway.backing.notices_signing import Signer
 from slipway.backing.objects import ObjectInfo, Objects
 from slipway.backing.objects_embedded import EmbeddedObjects
 from slipway.backing.objects_external import ExternalObjects
-from slipway.control import alarms, asynchronous, autoscaler
+from slipway.control import alarms, asynchronous, autoscaler, queue_sweep
 from slipway.control.alarms import Alarms
 from slipway.control.autoscaler import Autoscaler
 from slipway.control.changes import Changes
 from slipway.control.deliveries import Deliveries
 from slipway.control.endpoints import KIND, Endpoints, Surroundings
 from slipway.control.instances import STRAY, Instances, Keeper
+from slipway.control.queue_sweep import QueueSweep
 from slipway.control.reconciler import Reconciler
 from slipway.control.routes import Feed, Routes
 from slipway.control.specs import Making, Missing
@@ -48,7 +49,7 @@ from slipway.link.channel import LinkClosed
 from slipway.link.keeper import KeeperClient
 from slipway.link.routes import RouteFeed
 from slipway.link.start import die_with_parent, read_start
-from slipway.roles import credentials, events, lease
+from slipway.roles import control_async, credentials, events, lease
 from slipway.roles.control_async import AsyncParts
 from slipway.services import World
 from slipway.services.authenticate import Keys
@@ -185,6 +186,7 @@ class Control:
         self.keys = Keys(db, time.time)
         seal = Signer(settings.data_dir, settings.local_url)
         self.deliveries = Deliveries(db, seal, guard(settings.notify_allow, loopback=settings.on_loopback), time.time)
+        rules = control_async.rules(settings, self.objects, seal)
         self.world = World(
             settings=settings,
             db=db,
@@ -196,6 +198,7 @@ class Control:
             changed=self.changes.wait,
             keys_changed=self._keys_changed,
             seal=seal,
+            async_rules=rules,
             async_arrived=lambda places: self.asynchronous.link.arrived(places),
             async_ended=lambda result: self.asynchronous.link.ended(result),
         )
@@ -205,10 +208,10 @@ class Control:
             self.objects,
             self.logs,
             self.metrics,
+            rules=rules,
             accept=Acceptor(self.world),
             routed=self.routes.entries,
             wake=self.reconciler.wake,
-            seal=seal,
         )
         self.alarms = Alarms(db, self.metrics, time.time, self.reconciler.wake, seal)
         self._kinds: Mapping[str, Callable[[str], Awaitable[float | None]]] = {
@@ -219,6 +222,7 @@ class Control:
             alarms.KIND: self.alarms.reconcile,
             autoscaler.KIND: self.autoscaler.reconcile,
             asynchronous.KIND: self.asynchronous.keeping.reconcile,
+            queue_sweep.KIND: QueueSweep(db, time.time).reconcile,
         }
         """What the reconciler is woken for (`wake(kind, key)`), who sees to it, and seconds until the next time (or None)."""
         router = Router(ServiceModels(SERVICES))
@@ -323,7 +327,7 @@ class Control:
 
     async def _everything(self) -> Iterable[tuple[str, str]]:
         """For the resync. Keys and housekeeping keep their own time once they have begun."""
-        return [*await self.endpoints.all(), *await self.autoscaler.all(), (asynchronous.KIND, "")]
+        return [*await self.endpoints.all(), *await self.autoscaler.all(), (asynchronous.KIND, ""), (queue_sweep.KIND, "")]
 
     async def _publish_keys(self) -> int:
         """Read the keys and enter them in the route table, whose version it returns."""

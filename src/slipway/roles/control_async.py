@@ -50,20 +50,19 @@ class AsyncParts:
         logs: Logs,
         metrics: Metrics,
         *,
+        rules: Rules,
         accept: Accept,
         routed: Callable[[], Mapping[str, Endpoint]],
         wake: Callable[[str, str], None],
-        seal: Seal | None,
         now: Callable[[], float] = time.time,
         alive: Callable[[int], bool] = process_alive,
     ) -> None:
         """`routed`: the endpoints in service, by ARN."""
         self._objects = objects
         self._routed = routed
-        external = not isinstance(objects, EmbeddedObjects)
         world = Surroundings(
             db=db,
-            rules=Rules(announcing(seal), settings.limits.async_attempts, external),
+            rules=rules,
             accept=accept,
             ends=Ends(metrics, logs, self._variant_of),
             shelves=objects if isinstance(objects, EmbeddedObjects) else None,
@@ -78,7 +77,7 @@ class AsyncParts:
             world,
             self.link,
             kept_seconds=settings.limits.async_kept_seconds,
-            put_failure=self._put_failure if external else None,
+            put_failure=self._put_failure if rules.external else None,
         )
         self.metrics = BacklogMetrics(db, metrics, self._served, now, settings.time_scale)
         self._publishing: asyncio.Task[None] | None = None
@@ -118,6 +117,11 @@ class AsyncParts:
             logger.warning("failure-object-not-written", extra={"bucket": where.bucket, "error": error.code})
             return error.code in _NEVER
         return True
+
+
+def rules(settings: Settings, objects: Objects, seal: Seal | None) -> Rules:
+    """How asynchronous requests end here."""
+    return Rules(announcing(seal), settings.limits.async_attempts, not isinstance(objects, EmbeddedObjects))
 
 
 def announcing(seal: Seal | None) -> Announce:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from slipway.settings import Settings
     from slipway.store.db import Db
     from slipway.store.jobs import Place
-    from slipway.store.jobs_settle import Result
+    from slipway.store.jobs_settle import Result, Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,8 @@ class World:
     """Access keys changed: publish them, and wait (a while) until the gateways know them."""
     seal: Signer | None = None
     """Signs SNS messages; without it (tests) those in queues are unsigned."""
+    async_rules: Rules | None = None
+    """How asynchronous requests end when a caller ends them; without it (tests) no topic hears of it."""
     async_arrived: Callable[[Sequence[Place]], None] = lambda places: None
     """Requests were queued for these endpoints, and committed: wake whoever claims or scales."""
     async_ended: Callable[[Result], None] = lambda result: None
