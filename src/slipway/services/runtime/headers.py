@@ -115,20 +115,17 @@ class ReturnedHeaders:
     """Header lines of the answer from the container's head; equal heads are rendered once."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bytes, bytes], bytes] = {}
+        self.known: dict[tuple[bytes, bytes], bytes] = {}
+        """What has been rendered, by head and variant: to be asked first."""
 
-    def block(self, head: bytes, variant: bytes) -> bytes:
+    def render(self, head: bytes, variant: bytes) -> bytes:
         """With the line that names the variant, and the beginning of the one with the request's id."""
-        known = self._known.get((head, variant))
-        return known if known is not None else self._render(head, variant)
-
-    def _render(self, head: bytes, variant: bytes) -> bytes:
         pairs = [*returned_pairs(unpack_head(head)), (b"x-Amzn-Invoked-Production-Variant", variant)]
         block = b"".join(b"%b: %b\r\n" % pair for pair in pairs) + b"x-amzn-RequestId: "
         if len(head) <= _CACHED_BYTES:
-            if len(self._known) >= _CACHED:
-                self._known.clear()
-            self._known[head, variant] = block
+            if len(self.known) >= _CACHED:
+                self.known.clear()
+            self.known[head, variant] = block
         return block
 
 

@@ -263,8 +263,9 @@ class Invocation(Call):
         counters.overhead.add(sent - self._began)
         if 200 <= status < 300:
             self.body = b""
-            block = self._runtime.returned.block(head, slots.name) + self._request_id + b"\r\n"
-            self._exchange.respond_block(200, block, b"" if status == 204 else body)
+            returned, name = self._runtime.returned, slots.name
+            block = returned.known.get((head, name)) or returned.render(head, name)
+            self._exchange.respond_block(200, block + self._request_id + b"\r\n", b"" if status == 204 else body)
             return
         counters.model_answered(status)
         self._send(answers.model_answered(self._where(slots), status, body, self._request_id))
