@@ -1,4 +1,7 @@
-"""The client of one worker's frames: one write per turn of the loop, answers matched by id; no task, no future per request."""
+"""The client of one worker's frames: one write per turn of the loop, answers matched by id; no task, no future per request.
+
+Only of a turn with many requests do the first ones go earlier.
+"""
 
 from __future__ import annotations
 
