@@ -17,11 +17,14 @@ COMMANDS = {
     "env": 'print what a shell needs to talk to it: eval "$(slipway env)"',
     "status": "what runs: roles, endpoints, replicas",
     "logs": "print (and follow) an endpoint's log",
+    "async": "asynchronous requests: list, status, cancel, replay, dead, purge, watch",
     "scaling": "what scales an endpoint, what it decided and why: list, explain",
     "images": "environments that stand in for SageMaker's images: list, pull, show, prune",
     "doctor": "look for what is missing on this machine",
 }
 
+_MODULES = {"async": "asynchronous"}
+"""Where a command's module cannot have its name."""
 
 _MENDS = {
     errno.ENOSPC: "make room there, or name another folder (--data-dir, --cache-dir)",
@@ -97,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _run(name: str, argv: list[str]) -> int:
-    command = cast("Command", importlib.import_module(f"slipway.cli.{name}"))
+    command = cast("Command", importlib.import_module(f"slipway.cli.{_MODULES.get(name, name)}"))
     parser = _Parser(
         prog=f"slipway {name}",
         description=COMMANDS[name],
