@@ -74,6 +74,7 @@ class Metrics:
         self.time_scale = time_scale
         self._most = series
         self._pending: dict[Key, Statistics] = {}
+        self._marks: dict[str, int] = {}
         self._dropped = 0
         self._ids: dict[tuple[Metric, str], int] = {}
         self._counts: dict[str, int] | None = None
@@ -156,18 +157,28 @@ class Metrics:
             found = self._pending[key] = Statistics()
         return found
 
+    def mark(self, source: str, number: int) -> None:
+        """Up to this batch of the source, all was counted: written with the counts (`link.counters`)."""
+        self._marks[source] = number
+
+    async def marked(self, source: str) -> int:
+        """The last batch of the source that is durable; 0: none."""
+        return await self._db.read(lambda c: rows.marked(c, source))
+
     async def flush(self) -> None:
         """Write what was counted until now; durable when it returns. Raises StoreError, and keeps what it could not write."""
         async with self._flushing:
-            if not self._pending:
+            if not self._pending and not self._marks:
                 return
             counts = await self._series_counts()
             taken, self._pending = self._pending, {}
+            marks, self._marks = self._marks, {}
             self._limited(taken, counts)
             try:
-                fresh = await self._db.write(lambda c: rows.store(c, taken, self._ids))
+                fresh = await self._db.write(lambda c: rows.store(c, taken, self._ids, marks, self._now()))
             except BaseException:
                 self._restore(taken)
+                self._marks = marks | self._marks
                 raise
             self._ids.update(fresh)
             for name, _unit in fresh:
@@ -255,6 +266,7 @@ class Metrics:
         more = 1
         while more:
             more = await self._db.write(lambda c: rows.expire(c, 3600, oldest))
+        await self._db.write(lambda c: rows.forget_marks(c, now - DAY))
         async with self._flushing:
             if await self._db.write(lambda c: rows.forget(c, now - LISTED_SECONDS)):
                 self._ids.clear()

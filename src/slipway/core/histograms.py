@@ -7,7 +7,7 @@ count, sum, minimum and maximum exact.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -172,3 +172,35 @@ def _inside(key: int, scale: int, fraction: float) -> float:
         fraction = 1.0 - fraction
     magnitude = math.exp2(min(math.ldexp(index + fraction, -scale), 1023.999))
     return magnitude if key > 0 else -magnitude
+
+
+def quarter_bounds(bucket: int) -> tuple[int, int]:
+    """The microseconds of a gateway's bucket (`data.counters`: four for each power of two): from, and up to."""
+    return _quarter(bucket), _quarter(bucket + 1)
+
+
+def _quarter(bucket: int) -> int:
+    if bucket < 4:
+        return bucket
+    bits, quarter = divmod(bucket + 8, 4)
+    return (4 + quarter) << (bits - 3)
+
+
+def of_quarters(total: float, counts: Mapping[int, int]) -> Statistics:
+    """Of durations counted in a gateway's buckets: count and sum exact, the extremes as near as their buckets are wide."""
+    count = sum(counts.values())
+    if not count:
+        return Statistics()
+    if count == 1:
+        found = Statistics()
+        found.add(total)
+        return found
+    average = total / count
+    least = min(float(quarter_bounds(min(counts))[0]), average)
+    most = max(float(quarter_bounds(max(counts))[1]), average)
+    found = Statistics(float(count), total, least, most)
+    for bucket, number in counts.items():
+        low, high = quarter_bounds(bucket)
+        if found.buckets is not None:
+            found.buckets.add((low + high) / 2, number)
+    return found

@@ -69,6 +69,14 @@ points = Table(
     Index("ix_metric_points_step", "step", "start"),
 )
 
+sources = Table(
+    "metric_sources",
+    metadata,
+    Column("source", Word, primary_key=True),
+    Column("number", Number, nullable=False),
+    Column("at", Moment, nullable=False),
+)
+
 _CHUNK = 300
 """Rows of one statement."""
 
@@ -133,9 +141,20 @@ def counts(connection: Connection) -> dict[str, int]:
 
 
 def store(
-    connection: Connection, deltas: Mapping[Key, Statistics], known: Mapping[tuple[Metric, str], int]
+    connection: Connection,
+    deltas: Mapping[Key, Statistics],
+    known: Mapping[tuple[Metric, str], int],
+    marks: Mapping[str, int],
+    now: float,
 ) -> dict[tuple[Metric, str], int]:
-    """Add what was counted to what is there. `known`: ids that need no look-up; returns those of the other series."""
+    """Add what was counted to what is there. `known`: ids that need no look-up; returns those of the other series.
+
+    `marks`: by source, the number of its last batch that is among the counts.
+    """
+    if marks:
+        statement: Any = insert(connection, sources).values([{"source": s, "number": n, "at": now} for s, n in marks.items()])
+        changed = {"number": statement.excluded.number, "at": statement.excluded.at}
+        connection.execute(statement.on_conflict_do_update(index_elements=["source"], set_=changed))
     last: dict[tuple[Metric, str], float] = {}
     for key in deltas:
         name = (key.metric, key.unit)
@@ -150,6 +169,16 @@ def store(
             where = series.c.id.in_([ids[name] for name in chunk]) & (series.c.last < at)
             connection.execute(update(series).where(where).values(last=at))
     return fresh
+
+
+def marked(connection: Connection, source: str) -> int:
+    """The number of the source's last batch; 0: none."""
+    return connection.execute(select(sources.c.number).where(sources.c.source == source)).scalar_one_or_none() or 0
+
+
+def forget_marks(connection: Connection, before: float) -> None:
+    """Of sources that were not heard of since."""
+    connection.execute(delete(sources).where(sources.c.at < before))
 
 
 def _identified(connection: Connection, names: Mapping[tuple[Metric, str], float]) -> dict[tuple[Metric, str], int]:

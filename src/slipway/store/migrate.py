@@ -45,6 +45,7 @@ TABLES = (
     uploads.parts,
     metrics.series,
     metrics.points,
+    metrics.sources,
     alarms.alarms,
     alarms.actions,
     alarms.history,

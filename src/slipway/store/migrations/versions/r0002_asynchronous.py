@@ -102,6 +102,13 @@ def _metrics() -> None:
         sa.PrimaryKeyConstraint("series", "step", "start", name="pk_metric_points"),
     )
     op.create_index("ix_metric_points_step", "metric_points", ["step", "start"])
+    op.create_table(
+        "metric_sources",
+        sa.Column("source", Word, nullable=False),
+        sa.Column("number", sa.BigInteger(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("source", name="pk_metric_sources"),
+    )
 
 
 def _scaling() -> None:
