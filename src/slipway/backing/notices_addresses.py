@@ -24,6 +24,7 @@ _URL = re.compile(
     re.ASCII,
 )
 """Narrower than the standard: no user, no fragment, nothing that two parsers might read differently."""
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*", re.ASCII)
 _HOST_LENGTH = 253
 _HOST_NAME = re.compile(rf"(?:{_NAME}\.)*{_NAME}", re.ASCII)
 
@@ -86,6 +87,8 @@ class Guard:
             self.check(host, literal)
         elif "[" in match["host"]:
             raise Refused("The URL's host is not an IPv6 address.")
+        elif _NUMBER.fullmatch(host.rpartition(".")[2]):  # `127.1`, `2130706433`, `0x7f.1`: some read them as addresses
+            raise Refused("The URL's host is a number that is no address, which slipway does not call.")
         return Target(host, port, match["scheme"] == "https")
 
     def check(self, host: str, address: str | Address) -> None:

@@ -11,7 +11,7 @@ from slipway.core.sns_retries import DEFAULT, BadDeliveryPolicy, DeliveryPolicy,
 
 
 def delays(policy: DeliveryPolicy) -> list[float]:
-    found = []
+    found: list[float] = []
     while (delay := policy.delay(len(found) + 1)) is not None:
         found.append(delay)
     return found
