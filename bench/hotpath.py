@@ -21,7 +21,9 @@ from slipway.http.connection import Connection
 from slipway.http.limits import Budget, HttpLimits
 from slipway.http.messages import Request, Response
 from slipway.http.server import Server
+from slipway.link.client import Link
 from slipway.services.runtime import callers
+from slipway.services.runtime.enqueue import Enqueue
 from slipway.services.runtime.invoke import Runtime, RuntimeLimits
 from slipway_host import frames
 
@@ -65,7 +67,8 @@ def _gateway() -> tuple[list[Connection], FramesLink, WorkerLane]:
     link.connection_made(cast("Any", Sink()))
     lane._link = link
     lane.greeted(frames.VERSION)
-    runtime = Runtime(slots, RuntimeLimits(1 << 20), callers.unsigned(ACCOUNT, REGION), "http://here", random.random)
+    enqueue = Enqueue(Link("/nowhere"))
+    runtime = Runtime(slots, RuntimeLimits(1 << 20), callers.unsigned(ACCOUNT, REGION), "http://here", random.random, enqueue)
     server = Server(_control, fast=runtime, limits=HttpLimits(), budget=Budget(1 << 30))
     connections = [Connection(server, "http") for _ in range(CONNECTIONS)]
     for connection in connections:

@@ -218,10 +218,12 @@ class VariantSlots:
 class EndpointSlots:
     """An endpoint of the current table."""
 
-    __slots__ = ("by_name", "endpoint", "only")
+    __slots__ = ("asynchronous", "by_name", "endpoint", "only")
 
     def __init__(self, endpoint: Endpoint, by_name: dict[str, VariantSlots]) -> None:
         self.endpoint = endpoint
+        self.asynchronous = endpoint.asynchronous is not None
+        """It answers InvokeEndpointAsync alone."""
         self.by_name = by_name
         self.only: VariantSlots | None = None
         """The variant, if there is but one and it takes traffic."""

@@ -21,11 +21,13 @@ from slipway.data.lanes import DataLimits
 from slipway.data.slots import Slots
 from slipway.http.limits import Budget, HttpLimits
 from slipway.http.server import Server
+from slipway.link.client import Link
 from slipway.link.forward import Forwarder
 from slipway.link.routes import RouteSubscriber
 from slipway.link.start import RoleStart, die_with_parent, read_start
 from slipway.roles import events
 from slipway.services.runtime import callers
+from slipway.services.runtime.enqueue import Enqueue
 from slipway.services.runtime.invoke import Runtime, RuntimeLimits
 from slipway.settings import Settings
 
@@ -84,12 +86,15 @@ class Gateway:
             authenticate = callers.unsigned(settings.account, settings.region, settings.host)
         else:
             authenticate = callers.signed(self.slots.key)
+        self.link = Link(settings.link_socket)
+        self.enqueue = Enqueue(self.link)
         self.runtime = Runtime(
             self.slots,
             RuntimeLimits(limits.body_bytes, limits.custom_attributes),
             authenticate,
             settings.endpoint_url,
             random.random,
+            self.enqueue,
         )
         self.forwarder = Forwarder(f"unix:{settings.control_socket}")
         self.server = Server(
@@ -108,6 +113,8 @@ class Gateway:
         self.slots.start()
         self.subscriber.load()
         self.subscriber.start()
+        self.link.start()
+        self.enqueue.start()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_FIRST_TABLE_SECONDS):
                 await self.subscriber.first.wait()
@@ -116,6 +123,8 @@ class Gateway:
     async def stop(self) -> None:
         """What runs may finish for a few seconds; the keeper's socket goes on accepting for the next gateway."""
         await self.server.stop(_DRAIN_SECONDS)
+        await self.enqueue.close()
+        await self.link.close()
         await self.subscriber.close()
         self.slots.close()
         self.forwarder.close()

@@ -25,7 +25,9 @@ from slipway.data.lanes import DataLimits
 from slipway.data.slots import Slots
 from slipway.http.limits import Budget
 from slipway.http.messages import Request, Response
+from slipway.link.client import Link
 from slipway.services.runtime import callers
+from slipway.services.runtime.enqueue import Enqueue
 from slipway.services.runtime.invoke import Runtime, RuntimeLimits
 from slipway_host import frames
 from tests.unit.data.workers import ACCOUNT, REGION, Asked, Told, Worker, echo, replica, table, variant
@@ -66,7 +68,7 @@ async def stack(
     slots = Slots(DataLimits(**limits))  # type: ignore[arg-type]
     slots.start()
     authenticate = callers.signed(slots.key) if signed else callers.unsigned(ACCOUNT, REGION)
-    runtime = Runtime(slots, RuntimeLimits(body_bytes), authenticate, "http://here:1", lambda: 0.5)
+    runtime = Runtime(slots, RuntimeLimits(body_bytes), authenticate, "http://here:1", lambda: 0.5, Enqueue(Link("/none")))
 
     async def control(request: Request) -> Response:
         return Response(418, [], b"control")
@@ -454,7 +456,7 @@ def signed_head(operation: str, secret: str, name: str, body: bytes, key: str = 
     return f"POST {path} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n".encode()
 
 
-@pytest.mark.parametrize("operation", ["invocations", "invocations-response-stream", "async-invocations"])
+@pytest.mark.parametrize("operation", ["invocations", "invocations-response-stream"])
 async def test_an_unproven_caller_learns_nothing_of_endpoints(tmp_path: Path, operation: str) -> None:
     async with stack(tmp_path, signed=True, body_bytes=3 << 20) as found:
         found.serve(variant(replica("r1", await found.worker())))

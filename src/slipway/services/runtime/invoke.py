@@ -14,14 +14,16 @@ from time import perf_counter
 from typing import Literal
 from urllib.parse import unquote
 
+from slipway.core.asynchronous import INLINE_BODY
 from slipway.core.routing import choose_variant, endpoint_key
 from slipway.data import invoke
 from slipway.data.invoke import Call
 from slipway.data.slots import EndpointSlots, Slots, VariantSlots
 from slipway.http.exchange import Exchange
-from slipway.services.runtime import answers, headers
+from slipway.services.runtime import answers, enqueue, headers
 from slipway.services.runtime.admitted import Refusal, prove
 from slipway.services.runtime.callers import Authenticate, Caller, Unproven
+from slipway.services.runtime.enqueue import Enqueue
 from slipway.services.runtime.stream import StreamInvocation
 from slipway.wire.errors import AwsError
 
@@ -47,9 +49,17 @@ class Runtime:
     """All invocations of one gateway. `roll` gives chance (0 ≤ roll < 1), `base_url` is our own address for messages."""
 
     def __init__(
-        self, slots: Slots, limits: RuntimeLimits, authenticate: Authenticate, base_url: str, roll: Callable[[], float]
+        self,
+        slots: Slots,
+        limits: RuntimeLimits,
+        authenticate: Authenticate,
+        base_url: str,
+        roll: Callable[[], float],
+        enqueue: Enqueue,
     ) -> None:
+        """`enqueue` takes asynchronous requests."""
         self.slots = slots
+        self.enqueue = enqueue
         self.limits = limits
         self.base_url = base_url
         self.returned = headers.ReturnedHeaders()
@@ -95,7 +105,10 @@ class Runtime:
         name, operation = route
         caller = self._authenticate(exchange)
         limits = self.limits
-        streamed = operation == STREAM
+        streamed = operation != INVOKE
+        if streamed and operation == ASYNC:
+            self._admit_async(exchange, caller, name, request_id)
+            return
         head, steering = headers.request_head(exchange, streamed, limits.custom_attributes)
         length = exchange.length
         most = limits.body_bytes
@@ -103,32 +116,48 @@ class Runtime:
             raise answers.oversize(request_id)
         endpoint = self.slots.endpoints.get(caller.prefix + name)
         target = None
-        if endpoint is None or steering or operation == ASYNC:
+        if endpoint is None or steering or endpoint.asynchronous:
             try:
-                endpoint, target = self._steer(caller, route, steering)
+                endpoint, target = self._steer(caller, name, steering)
             except AwsError as error:
                 raise caller.learns(error) from None
         kind = StreamInvocation if streamed else Invocation
         exchange.claimant = kind(self, exchange, caller, endpoint, target, request_id, head)
         exchange.limit = most
 
-    def _steer(self, caller: Caller, route: Route, steering: Mapping[bytes, bytes]) -> tuple[EndpointSlots, str | None]:
+    def _admit_async(self, exchange: Exchange, caller: Caller, name: str, request_id: bytes) -> None:
+        """InvokeEndpointAsync. Raises AwsError, or Unproven."""
+        found = enqueue.members(exchange.values)
+        if exchange.length is not None and exchange.length > INLINE_BODY:
+            raise enqueue.too_long()
+        try:
+            if not self.find(caller, name).asynchronous:
+                raise AwsError(
+                    "ValidationError",
+                    f"Endpoint {name} of account {caller.account} is not an asynchronous endpoint: its configuration has no "
+                    "AsyncInferenceConfig. Call InvokeEndpoint instead.",
+                    status=400,
+                )
+        except AwsError as error:
+            raise caller.learns(error) from None
+        exchange.claim(enqueue.Acceptance(self.enqueue, exchange, caller, name, found, request_id), INLINE_BODY)
+
+    def _steer(self, caller: Caller, name: str, steering: Mapping[bytes, bytes]) -> tuple[EndpointSlots, str | None]:
         """The endpoint, and the variant that is named, if one is. Raises AwsError."""
-        name, operation = route
         endpoint = self.find(caller, name)
+        if endpoint.asynchronous:
+            raise AwsError(
+                "ValidationError",
+                f"Endpoint {name} of account {caller.account} is an asynchronous endpoint: its configuration has an "
+                "AsyncInferenceConfig. Call InvokeEndpointAsync instead.",
+                status=400,
+            )
         target = None
         if steering:
             headers.refuse_unsupported(steering, name)
             chosen = steering.get(headers.TARGET_VARIANT)
             target = None if chosen is None else chosen.decode("latin-1")
             self.choose(endpoint, target)
-        if operation == ASYNC:
-            raise AwsError(
-                "ValidationError",
-                f"Endpoint {name} of account {caller.account} is not an asynchronous endpoint: its configuration has no "
-                "AsyncInferenceConfig.",
-                status=400,
-            )
         return endpoint, target
 
     def find(self, caller: Caller, name: str) -> EndpointSlots:
