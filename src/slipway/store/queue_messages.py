@@ -172,8 +172,9 @@ def oldest(connection: Connection, queue: QueueRow) -> float | None:
     return connection.execute(select(func.min(_m.sent)).where(_m.queue == queue.id)).scalar_one_or_none()
 
 
-def sweep(connection: Connection, now: float, limit: int = SWEEP) -> int:
-    """Delete up to `limit` messages that are past their queue's retention, or whose queue was deleted or purged; how many."""
+def sweep(connection: Connection, now: float, limit: int | None = None) -> int:
+    """Delete up to `limit` (SWEEP) messages past their queue's retention, or of queues deleted or purged; how many."""
+    limit = SWEEP if limit is None else limit
     live = {queue.id: queue for queue in every(connection)}
     swept = 0
     number = connection.execute(select(func.min(_m.queue))).scalar_one_or_none()

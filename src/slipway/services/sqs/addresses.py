@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from slipway.names import arn
 from slipway.services import Context
 from slipway.store import queues
+from slipway.store.db import Connection
 from slipway.store.queues import QueueRow
 from slipway.wire.errors import AwsError
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _PATH = re.compile(r"(?:/queue)?/(\d{12})/([A-Za-z0-9_-]{1,80}(?:\.fifo)?)/?")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slipway.core.queue_attributes import MAX_MESSAGE
 from slipway.core.queue_messages import Message, Receipt, size_of
@@ -13,10 +13,8 @@ from slipway.services.sqs.addresses import arn_of, present
 from slipway.services.sqs.contents import message_of, sums_of
 from slipway.services.sqs.messages import check_size, check_visibility, hide, receipt_of
 from slipway.store import queue_messages, queues
+from slipway.store.db import Connection
 from slipway.wire.errors import AwsError
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 MAX_ENTRIES = 10
 _ID = re.compile(r"[A-Za-z0-9_-]{1,80}")

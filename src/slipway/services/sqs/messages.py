@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slipway.core.queue_attributes import MAX_MESSAGE, VISIBILITY, WAIT, redrive
 from slipway.core.queue_messages import Message, Receipt, Received, attributes_md5, body_md5, new_handle, read_handle, size_of
@@ -11,12 +11,10 @@ from slipway.services import Context
 from slipway.services.sqs.addresses import arn_of, invalid_parameter, invalid_value, present
 from slipway.services.sqs.contents import chosen, message_of, sums_of, told
 from slipway.store import queue_messages, queues
+from slipway.store.db import Connection
 from slipway.store.queue_messages import TooManyInFlight
 from slipway.store.queues import QueueRow
 from slipway.wire.errors import AwsError
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 MAX_RECEIVED = 10
 _SYSTEM = frozenset(

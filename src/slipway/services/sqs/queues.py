@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from slipway.core import queue_attributes as attributes
 from slipway.core.queue_attributes import BadAttribute
@@ -22,11 +22,9 @@ from slipway.services.sqs.addresses import (
     unsupported,
 )
 from slipway.store import queue_messages, queues, resources
+from slipway.store.db import Connection
 from slipway.store.queues import QueueRow
 from slipway.wire.errors import AwsError
-
-if TYPE_CHECKING:
-    from sqlalchemy import Connection
 
 WAKE = "queues"
 """What the sweeper is woken for, when there are messages to take away."""
