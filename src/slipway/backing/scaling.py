@@ -14,11 +14,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 from sqlalchemy import Connection
 
+from slipway.backing import metrics_queries
 from slipway.backing.metrics import Metrics, Query
+from slipway.backing.metrics_queries import BadQuery
 from slipway.core.alarms import ALARM, Alarm
 from slipway.core.deployments import target as target_of
 from slipway.core.endpoints import DELETING, IN_SERVICE
 from slipway.core.histograms import Statistics
+from slipway.core.metric_math_syntax import MathError
 from slipway.core.metric_statistics import BadStatistic, reader
 from slipway.core.scaling import DEFAULT_COOLDOWN, Firing, Side, Stepping, Tracking
 from slipway.core.scaling_metrics import Watched, is_backlog_per_instance, watched
@@ -181,13 +184,14 @@ def rule_of(name: str, kind: str, config: Mapping[str, Any], endpoint: str) -> T
 def _newest(connection: Connection, metrics: Metrics, alarm: Alarm, statistic: str | None, now: float) -> float | None:
     """The value to go by: the newest complete datapoint of the metric, or the one of the alarm's own reason.
 
-    The reason's is taken where it was written after that datapoint was complete (by an evaluation, or SetAlarmState), and for
-    metric math. `statistic`: of a step policy, where it is another than the alarm's.
+    The reason's is taken where it was written after that datapoint was complete (by an evaluation, or SetAlarmState), and
+    where there is no other. `statistic`: of a step policy, where it is another than the alarm's.
     """
     told = _told(alarm)
     seen = watched(alarm.spec)
-    if seen.name is None:
-        return told
+    if "Metrics" in alarm.spec or seen.name is None:
+        computed = _computed(connection, metrics, alarm, now)
+        return told if computed is None else computed
     width = alarm.condition.period / metrics.time_scale
     end = metrics.floor(now, alarm.condition.period)
     query = _query(alarm.account, alarm.region, seen, end - RECENT_PERIODS * width, end, alarm.condition.period)
@@ -206,6 +210,21 @@ def statistic_of(statistics: Statistics, name: str) -> float | None:
         return reader(name)(statistics)
     except BadStatistic:
         return None
+
+
+def _computed(connection: Connection, metrics: Metrics, alarm: Alarm, now: float) -> float | None:
+    """The newest value of an alarm's metric math."""
+    try:
+        asks = metrics_queries.checked(alarm.account, alarm.region, alarm.spec.get("Metrics") or ())
+        wanted = next(ask.id for ask in asks if ask.returned)
+        width = alarm.condition.period / metrics.time_scale
+        end = metrics.floor(now, alarm.condition.period)
+        spans = {ask.period: (end - RECENT_PERIODS * width, end) for ask in asks}
+        series = metrics_queries.evaluate(connection, metrics, asks, [wanted], spans)[wanted]
+    except (BadQuery, MathError, ArithmeticError, StopIteration):
+        return None
+    points = series[0].points if len(series) == 1 else {}
+    return points[max(points)] if points else None
 
 
 def _query(account: str, region: str, seen: Watched, start: float, end: float, period: int) -> Query:

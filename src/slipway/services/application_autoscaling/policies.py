@@ -6,6 +6,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from slipway.backing import metrics_queries
+from slipway.backing.metrics_queries import BadQuery
 from slipway.core.alarms import Alarm
 from slipway.core.scaling_metrics import alarm_specs
 from slipway.names import arn
@@ -73,6 +75,11 @@ def _write_alarms(connection: Connection, target: Target, new: Policy, old: Poli
         return
     endpoint, variant = places.names_of(new.place)
     specs = alarm_specs(new.config, new.arn, endpoint, variant)
+    if "Metrics" in specs[0]:
+        try:
+            metrics_queries.checked(target.account, target.region, specs[0]["Metrics"])
+        except BadQuery as error:
+            raise validation_exception(str(error)) from None
     for made, spec in zip(new.alarms, specs, strict=True):
         alarms.put(connection, Alarm(target.account, target.region, made["AlarmName"], made["AlarmARN"], spec, now))
 
