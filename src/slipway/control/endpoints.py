@@ -320,7 +320,8 @@ class Endpoints:
 
     async def _spec(self, look: _Look, start: Start, id: str) -> tuple[ReplicaSpec, ReplicaState | None]:
         """The spec; and the state of one that cannot even be asked for, since an object is missing."""
-        world, variant = self._world, look.of(start.fleet).variant(start.variant)
+        world, deployment = self._world, look.of(start.fleet)
+        variant = deployment.variant(start.variant)
         token = world.new_token()
         if id in look.rows:
             # Asked for again: the token that its container may hold already stays good.
@@ -335,7 +336,9 @@ class Endpoints:
                 artifacts.append(specs.artifact(world.making, account, wanted, head, seconds))
         except specs.Missing as missing:
             failed = ReplicaState(id, look.row.arn, "exited", failure=missing.failure)
-        return specs.replica_spec(world.making, look.place, variant, id, token, tuple(artifacts)), failed
+        asynchronous = deployment.asynchronous is not None
+        spec = specs.replica_spec(world.making, look.place, variant, id, token, tuple(artifacts), asynchronous=asynchronous)
+        return spec, failed
 
     async def _forget(self, look: _Look, gone: Sequence[str]) -> None:
         """Drop replicas whose processes are gone, at the keeper and here."""

@@ -95,7 +95,14 @@ def artifact(making: Making, account: str, wanted: Data, head: ObjectHead | None
 
 
 def replica_spec(
-    making: Making, place: Place, variant: VariantSpec, id: str, token: str, artifacts: tuple[Artifact, ...]
+    making: Making,
+    place: Place,
+    variant: VariantSpec,
+    id: str,
+    token: str,
+    artifacts: tuple[Artifact, ...],
+    *,
+    asynchronous: bool = False,
 ) -> ReplicaSpec:
     size = container_size(variant.instance_type, making.machine, making.memory_bound)
     return ReplicaSpec(
@@ -118,6 +125,7 @@ def replica_spec(
         cpus=size.cpus,
         start_timeout=variant.start_seconds or making.start_seconds,
         fetch_timeout=variant.download_seconds or DOWNLOAD_SECONDS,
+        asynchronous=asynchronous,
     )
 
 

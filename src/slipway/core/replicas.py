@@ -54,6 +54,8 @@ class ReplicaSpec:
     start_timeout: float = 480.0
     """Seconds from the container's start to its first good ping."""
     fetch_timeout: float = 3600.0
+    asynchronous: bool = False
+    """Its requests come from a dispatcher: the limits of asynchronous bodies hold, not those of real time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,3 +93,21 @@ class ReplicaState:
     missed_pings: int = 0
     notes: tuple[str, ...] = field(default=())
     """Warnings for the log, e.g. "no wheel of 1.0 for Python 3.11: nearest is 1.2.2"."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a replica uses, as its keeper measures it."""
+
+    id: str
+    account: str
+    region: str
+    endpoint: str
+    variant: str
+    cpu_seconds: float
+    """Of all its processes, since it began."""
+    memory_bytes: int
+    memory_limit: int
+    """The replica's own, else the machine's memory."""
+    disk_percent: float
+    """Of the file system that its files are on."""

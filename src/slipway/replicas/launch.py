@@ -51,6 +51,8 @@ class Tools:
     invoke_seconds: float = 60.0
     response_bytes: int = 25 * 1024 * 1024
     request_bytes: int = 25 * 1024 * 1024
+    async_body_bytes: int = 1024**3
+    """Of a request and of an answer, in a replica of an asynchronous endpoint."""
     _next_uid: int = field(default=0)
 
     def run_dir(self, spec: ReplicaSpec) -> str:
@@ -231,8 +233,8 @@ def _config(spec: ReplicaSpec, tools: Tools, prepared: Prepared, model: str, cod
         "gid": None,
         "isolated": spec.isolated,
         "invoke_seconds": tools.invoke_seconds,
-        "response_bytes": tools.response_bytes,
-        "request_bytes": tools.request_bytes,
+        "response_bytes": tools.async_body_bytes if spec.asynchronous else tools.response_bytes,
+        "request_bytes": tools.async_body_bytes if spec.asynchronous else tools.request_bytes,
     }
 
 

@@ -292,6 +292,7 @@ def _make_tools(settings: Settings) -> Tools:
         invoke_seconds=settings.limits.invoke_seconds,
         request_bytes=settings.limits.body_bytes,
         response_bytes=settings.limits.response_bytes,
+        async_body_bytes=settings.limits.async_body_bytes,
     )
 
 
