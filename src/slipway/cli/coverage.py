@@ -1,7 +1,8 @@
 """docs/coverage.md, generated: every operation and member of the hosting surface, from botocore's model and our tables.
 
 A member is done, refused by name, or accepted without effect. `coverage.toml` beside this file lists what is done and the test
-that shows it; `services.sagemaker.refusals` has the other two. A member that none of them lists fails the check, so that a new
+that shows it; `services.sagemaker.refusals` has the other two for SageMaker, `refused` and `no_effect` of an operation's entry
+for other services. A member that none of them lists fails the check, so that a new
 botocore cannot add a field that slipway silently ignores.
 
     python -m slipway.cli.coverage --check docs/coverage.md
@@ -56,9 +57,16 @@ def covers(listed: str, path: str) -> bool:
     return path == listed or path.startswith((f"{listed}.", f"{listed}[]"))
 
 
-def member_status(operation: str, path: str, done: list[str]) -> tuple[str, str] | None:
-    """(`done` | `refused` | `no effect`, a word on it), the most specific entry deciding; None when nothing lists it."""
+def member_status(
+    operation: str, path: str, done: list[str], refused: Mapping[str, str] | None = None, kept: Mapping[str, str] | None = None
+) -> tuple[str, str] | None:
+    """(`done` | `refused` | `no effect`, a word on it), the most specific entry deciding; None when nothing lists it.
+
+    `refused` and `kept` (without effect): paths and words from `coverage.toml`, beside the tables of SageMaker.
+    """
     found: list[tuple[int, str, str]] = []
+    for state, entries in (("refused", refused or {}), ("no effect", kept or {})):
+        found += [(len(listed) * 2 + 1, state, word) for listed, word in entries.items() if covers(listed, path)]
     for refusal in REFUSED:
         if refusal.operation == operation and covers(refusal.path, path):
             only = f" when {' or '.join(map(str, refusal.values))}" if refusal.values else ""
@@ -108,12 +116,12 @@ class Report:
             self.add("", f"The other {rest} operations of this service: {entry['rest']}.")
         for operation in sorted(built):
             if "members" in built[operation] and operation in model.operation_names:
-                self.operation(name, model.operation_model(operation), built[operation]["members"])
+                self.operation(name, model.operation_model(operation), built[operation])
 
-    def operation(self, service: str, model: OperationModel, done: list[str]) -> None:
+    def operation(self, service: str, model: OperationModel, entry: Mapping[str, Any]) -> None:
         self.add("", f"### {model.name}", "", "| member | state | |", "| --- | --- | --- |")
         for path in members(model.input_shape):
-            told = member_status(model.name, path, done)
+            told = member_status(model.name, path, entry["members"], entry.get("refused"), entry.get("no_effect"))
             if told is None:
                 self.problems.append(f"{service} {model.name}: no table lists the member {path}")
                 continue
