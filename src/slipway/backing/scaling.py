@@ -12,7 +12,6 @@ from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
-from sqlalchemy import Connection
 
 from slipway.backing import metrics_queries
 from slipway.backing.metrics import Metrics, Query
@@ -28,6 +27,7 @@ from slipway.core.scaling_metrics import Watched, is_backlog_per_instance, watch
 from slipway.core.scaling_steps import Step
 from slipway.core.scaling_turn import OVERRIDDEN, Alarming, Facts, State
 from slipway.store import alarms, jobs, resources, scaling, scaling_activities
+from slipway.store.db import Connection
 from slipway.store.endpoints import Stored, stored
 from slipway.store.metrics import metric
 from slipway.store.scaling import Action, Policy, Target

@@ -14,7 +14,6 @@ from datetime import UTC
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection
 
 from slipway.backing.metrics import Metrics
 from slipway.backing.scaling import Looking, Sight, TargetSight, forget, look, zone_of
@@ -23,7 +22,7 @@ from slipway.core.scaling import Decision
 from slipway.core.scaling_turn import FAILED, Turn, advance, failed, started
 from slipway.core.schedules import next_due, parse
 from slipway.store import resources, scaling, scaling_activities
-from slipway.store.db import Db
+from slipway.store.db import Connection, Db
 from slipway.store.scaling import Action, Target
 from slipway.store.scaling_activities import KEPT_SECONDS, NOT_SCALED, NOTE, SCALED, Activity
 
