@@ -173,5 +173,10 @@ class Settings:
         return f"{self.run_dir}/routes.json"
 
     @property
+    def metrics_token_file(self) -> str:
+        """What Prometheus must show, mode 0600 (`services.slipway_metrics`)."""
+        return f"{self.data_dir}/metrics-token"
+
+    @property
     def logs_dir(self) -> str:
         return f"{self.data_dir}/logs"

@@ -14,11 +14,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import Connection
-
 from slipway.core.histograms import Statistics
 from slipway.store import metrics as rows
-from slipway.store.db import Db, StoreError
+from slipway.store.db import Connection, Db, StoreError
 from slipway.store.leases import LeaseLost
 from slipway.store.metrics import Key, Metric, metric
 

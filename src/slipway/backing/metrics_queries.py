@@ -10,11 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection
-
 from slipway.backing.metrics import Datapoint, Metric, Metrics, Query, metric
 from slipway.core.metric_math import Grid, MathError, Series, evaluate_all, names_in
 from slipway.core.metric_statistics import BadStatistic, Reader, is_period, reader
+from slipway.store.db import Connection
 
 _IDENT = re.compile(r"[a-z][a-zA-Z0-9_]*")
 DEFAULT_PERIOD = 60

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import msgspec
-from sqlalchemy import Connection
 
 from slipway.backing import metrics_queries
 from slipway.backing.metrics import Metrics
@@ -25,7 +24,7 @@ from slipway.core.metric_math import MathError
 from slipway.core.sns_messages import Notice, Seal
 from slipway.store import alarms, topics
 from slipway.store.alarms import ACTION, Entry
-from slipway.store.db import Db
+from slipway.store.db import Connection, Db
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,7 @@
 """What control asks of a keeper over the link, and how a keeper answers and reports.
 
-Requests, all safe to repeat: `start` (a ReplicaSpec), `stop` (id and grace), `list`, `status`. Each change of a replica is
-the notification `replica` with its ReplicaState.
+Requests, all safe to repeat: `start` (a ReplicaSpec), `stop` (id and grace), `list`, `usage`, `status`. Each change of a
+replica is the notification `replica` with its ReplicaState.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from slipway.core.replicas import ReplicaSpec, ReplicaState
+from slipway.core.replicas import ReplicaSpec, ReplicaState, Usage
 from slipway.link.channel import MAX_WAITING, Channel, LinkClosed, Server, serve
 from slipway.link.client import Link
 
@@ -65,6 +65,9 @@ class Keeping(Protocol):
     def list(self) -> list[ReplicaState]:
         """Every replica, also those that have exited and were not forgotten."""
 
+    async def usage(self) -> Sequence[Usage]:
+        """What each replica that runs uses."""
+
     def subscribe(self, callback: Callable[[ReplicaState], None]) -> Callable[[], None]:
         """Call `callback` on each change; the returned function ends that."""
 
@@ -89,6 +92,7 @@ class KeeperServer:
         channel.on("start", self._keeping.start, ReplicaSpec)
         channel.on("stop", lambda stop: self._keeping.stop(stop.id, stop.grace), Stop)
         channel.on("list", lambda _: self._keeping.list())
+        channel.on("usage", lambda _: self._keeping.usage())
         if self._status is not None:
             status = self._status
             channel.on("status", lambda _: status())
@@ -160,6 +164,10 @@ class KeeperClient:
         channel = self._current or await self._link.ready(self._timeout)
         states: list[ReplicaState] = await channel.request("list", None, list[ReplicaState], timeout=self._timeout)
         return states
+
+    async def usage(self) -> Sequence[Usage]:
+        found: Sequence[Usage] = await self._link.request("usage", None, tuple[Usage, ...], timeout=self._timeout)
+        return found
 
     async def status(self) -> KeeperStatus:
         status: KeeperStatus = await self._link.request("status", None, KeeperStatus, timeout=self._timeout)

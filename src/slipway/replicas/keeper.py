@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from slipway.core.replicas import ReplicaSpec, ReplicaState
+from slipway.core.replicas import ReplicaSpec, ReplicaState, Usage
+from slipway.replicas import usage
 from slipway.replicas.launch import Tools
 from slipway.replicas.supervise import PING_EVERY, Replica
 
@@ -47,6 +48,11 @@ class Keeper:
 
     def list(self) -> list[ReplicaState]:
         return [replica.state for replica in self._replicas.values()]
+
+    async def usage(self) -> Sequence[Usage]:
+        """What each replica that runs uses; files of /proc and of cgroups are read in a thread."""
+        running = [source for replica in self._replicas.values() if (source := replica.measured()) is not None]
+        return await asyncio.to_thread(usage.measure, running)
 
     def subscribe(self, callback: Callable[[ReplicaState], None]) -> Callable[[], None]:
         self._subscribers.append(callback)

@@ -23,6 +23,7 @@ from slipway.replicas.failures import CannotRun, cannot
 from slipway.replicas.launch import Tools, effective_memory, launch, prepare, remove_start, workers
 from slipway.replicas.ping import ping
 from slipway.replicas.process import Exit, Process
+from slipway.replicas.usage import Measured
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +73,12 @@ class Replica:
 
     async def ended(self) -> None:
         await asyncio.wait([self._task])
+
+    def measured(self) -> Measured | None:
+        """What its use of the machine is read from; None when it does not run."""
+        if self._process is None or self.state.phase in ("exited", "preparing"):
+            return None
+        return Measured(self.spec, self._process.pid, self._cgroup, self._run_dir)
 
     def _change(self, **fields: Any) -> None:
         self.state = replace(self.state, **fields)

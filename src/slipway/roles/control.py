@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol, TypeVar
 
 import uvloop
@@ -34,13 +34,15 @@ from slipway.control.autoscaler import Autoscaler
 from slipway.control.changes import Changes
 from slipway.control.deliveries import Deliveries
 from slipway.control.endpoints import KIND, Endpoints, Surroundings
+from slipway.control.exposition import Exposition
+from slipway.control.hosting_metrics import HostingMetrics
 from slipway.control.instances import STRAY, Instances, Keeper
 from slipway.control.queue_sweep import QueueSweep
 from slipway.control.reconciler import Reconciler
 from slipway.control.routes import Feed, Routes
 from slipway.control.specs import Making, Missing
 from slipway.core.limits import InstanceType
-from slipway.core.replicas import Failure
+from slipway.core.replicas import Failure, Usage
 from slipway.core.routing import Key
 from slipway.http.limits import HttpLimits
 from slipway.http.server import Server
@@ -51,7 +53,7 @@ from slipway.link.routes import RouteFeed
 from slipway.link.start import die_with_parent, read_start
 from slipway.roles import control_async, credentials, events, lease
 from slipway.roles.control_async import AsyncParts
-from slipway.services import World
+from slipway.services import World, slipway_metrics
 from slipway.services.authenticate import Keys
 from slipway.services.dispatch import Dispatcher
 from slipway.services.runtime.invoke_async import Acceptor
@@ -201,6 +203,7 @@ class Control:
             async_rules=rules,
             async_arrived=lambda places: self.asynchronous.link.arrived(places),
             async_ended=lambda result: self.asynchronous.link.ended(result),
+            exposition=lambda: self.exposition.text(),
         )
         self.asynchronous = AsyncParts(
             settings,
@@ -213,6 +216,8 @@ class Control:
             routed=self.routes.entries,
             wake=self.reconciler.wake,
         )
+        self.hosting = HostingMetrics(self.metrics, self.routes.entries, self._replicas_use)
+        self.exposition = Exposition(db, self.hosting, self.routes.entries)
         self.alarms = Alarms(db, self.metrics, time.time, self.reconciler.wake, seal)
         self._kinds: Mapping[str, Callable[[str], Awaitable[float | None]]] = {
             KIND: self.endpoints.reconcile,
@@ -239,6 +244,7 @@ class Control:
             token, key = await lease.acquire(db, credentials.node(settings.data_dir), fresh, credentials.configured(settings))
             db.token = token
             credentials.write_credentials(settings, key)
+            slipway_metrics.make_token(settings.metrics_token_file)
             return cls(settings, db, token, key, keeper=keeper, feed=feed)
         except BaseException:
             await db.close()
@@ -256,6 +262,7 @@ class Control:
         self.reconciler.wake(KEYS, "")
         asyncio.get_running_loop().call_later(HOUSEKEEPING_DELAY, self.reconciler.wake, HOUSEKEEPING, "")
         self._tasks.append(asyncio.create_task(self.deliveries.run()))
+        self._tasks.append(asyncio.create_task(self.hosting.run()))
         self._tasks.append(asyncio.create_task(lease.renew(self.db, self._token, self.lease_lost)))
         if self._client is not None:
             self._client.open()
@@ -290,6 +297,10 @@ class Control:
         if isinstance(self._feed, RouteFeed):
             self._feed.attach(link)
         self.asynchronous.link.attach(link)
+        self.hosting.attach(link)
+
+    async def _replicas_use(self) -> Sequence[Usage]:
+        return await self._client.usage() if self._client is not None else ()
 
     async def _adopt(self) -> None:
         """The keeper is (again) at the other end."""

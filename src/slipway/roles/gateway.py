@@ -9,19 +9,24 @@ import asyncio
 import contextlib
 import gc
 import logging
+import os
 import random
+import secrets
 import signal
 import socket
 import ssl
 import sys
+import time
 
 import uvloop
 
+from slipway.data.counting import Counting
 from slipway.data.lanes import DataLimits
 from slipway.data.slots import Slots
 from slipway.http.limits import Budget, HttpLimits
 from slipway.http.server import Server
 from slipway.link.client import Link
+from slipway.link.counters import CountersSender
 from slipway.link.forward import Forwarder
 from slipway.link.routes import RouteSubscriber
 from slipway.link.start import RoleStart, die_with_parent, read_start
@@ -88,6 +93,13 @@ class Gateway:
             authenticate = callers.signed(self.slots.key)
         self.link = Link(settings.link_socket)
         self.enqueue = Enqueue(self.link)
+        self.counters = CountersSender(
+            settings.link_socket,
+            f"{os.getpid()}.{secrets.token_hex(6)}",
+            Counting(self.slots).read,
+            time.time,
+            every=min(1.0, max(60.0 / settings.time_scale, 0.1)),
+        )
         self.runtime = Runtime(
             self.slots,
             RuntimeLimits(limits.body_bytes, limits.custom_attributes),
@@ -113,6 +125,7 @@ class Gateway:
         self.slots.start()
         self.subscriber.load()
         self.subscriber.start()
+        self.counters.start()
         self.link.start()
         self.enqueue.start()
         with contextlib.suppress(TimeoutError):
@@ -125,6 +138,7 @@ class Gateway:
         await self.server.stop(_DRAIN_SECONDS)
         await self.enqueue.close()
         await self.link.close()
+        await self.counters.close()
         await self.subscriber.close()
         self.slots.close()
         self.forwarder.close()

@@ -24,6 +24,7 @@ from slipway.services.authenticate import Authenticator, Caller, Keys
 from slipway.services.own_routes import ROUTES
 from slipway.services.payload import Payload, without_framing
 from slipway.services.slipway import PREFIX, SCOPE, Auth, OwnRoute, is_browser, json_response
+from slipway.services.slipway_metrics import is_scrape
 from slipway.services.strangers import refuse_cross_origin, refuse_foreign_host
 from slipway.store.db import BadValue, StoreError, StoreFull
 from slipway.wire.auth_errors import auth_error, not_authorized
@@ -74,7 +75,7 @@ class Dispatcher:
         self._new_id = new_id
 
     async def __call__(self, request: Request) -> Response:
-        if request.target.startswith(PREFIX) or is_browser(request):
+        if request.target.startswith(PREFIX) or is_browser(request) or is_scrape(request):
             return await self._own(request)
         started = time.perf_counter()
         call = _Call(request, self._new_id(), Route("", "json"))

@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from slipway.core.replicas import ReplicaSpec, ReplicaState
+from slipway.core.replicas import ReplicaSpec, ReplicaState, Usage
 from slipway.link import channel as link
 from slipway.link.client import Link
 from slipway.link.keeper import KeeperClient, KeeperServer
@@ -226,6 +226,9 @@ class FakeKeeping:
 
     def list(self) -> list[ReplicaState]:
         return [ReplicaState("i-1", "arn", "ready", workers=("unix:/w0",))]
+
+    async def usage(self) -> tuple[Usage, ...]:
+        return ()
 
     def subscribe(self, callback: Callable[[ReplicaState], None]) -> Callable[[], None]:
         self.callbacks.append(callback)

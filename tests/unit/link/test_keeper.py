@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.core.replicas import ReplicaSpec, ReplicaState
+from slipway.core.replicas import ReplicaSpec, ReplicaState, Usage
 from slipway.link import channel
 from slipway.link.keeper import KeeperServer
 from tests.unit.http.serving import until
@@ -25,6 +25,9 @@ class Keeping:
 
     def list(self) -> list[ReplicaState]:
         return []
+
+    async def usage(self) -> tuple[Usage, ...]:
+        return ()
 
     def subscribe(self, callback: Callable[[ReplicaState], None]) -> Callable[[], None]:
         self.callbacks.append(callback)

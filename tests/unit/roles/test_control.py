@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from slipway.core.replicas import ReplicaSpec, ReplicaState
+from slipway.core.replicas import ReplicaSpec, ReplicaState, Usage
 from slipway.core.routing import Key, RouteTable
 from slipway.http.client import Pool
 from slipway.link.keeper import KeeperServer
@@ -46,6 +46,9 @@ class Keeping:
 
     def list(self) -> list[ReplicaState]:
         return list(self.states.values())
+
+    async def usage(self) -> tuple[Usage, ...]:
+        return ()
 
     def subscribe(self, callback: Callable[[ReplicaState], None]) -> Callable[[], None]:
         self.callbacks.append(callback)

@@ -1,0 +1,56 @@
+"""The counters of every variant as control is told of them; also of variants that are gone, while answers may still come."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from slipway.core.routing import Endpoint
+from slipway.data.counters import Histogram
+from slipway.data.slots import Slots, VariantSlots
+from slipway.link.counters import Counted, Durations
+
+KEPT_READINGS = 600
+"""How often the counters of a variant that is gone are still read: as long as a stream may last, at one a second."""
+
+
+class Counting:
+    """`read` for `link.counters.CountersSender`."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._left: dict[VariantSlots, tuple[Endpoint, int]] = {}
+
+    def read(self) -> Iterator[tuple[object, Counted]]:
+        """Of real-time endpoints; asynchronous ones are counted where their requests are settled."""
+        current: dict[VariantSlots, Endpoint] = {}
+        for found in self._slots.endpoints.values():
+            if found.endpoint.asynchronous is None:
+                for variant in found.by_name.values():
+                    current[variant] = found.endpoint
+        gone = {variant: (endpoint, left - 1) for variant, (endpoint, left) in self._left.items() if left > 1}
+        self._left = {**gone, **{variant: (endpoint, KEPT_READINGS) for variant, endpoint in current.items()}}
+        for variant, (endpoint, _) in self._left.items():
+            yield variant, _counted(endpoint, variant)
+
+
+def _counted(endpoint: Endpoint, slots: VariantSlots) -> Counted:
+    counters = slots.counters
+    return Counted(
+        account=endpoint.account,
+        region=endpoint.region,
+        endpoint=endpoint.name,
+        variant=slots.variant.name,
+        invocations=counters.invocations,
+        errors_4xx=counters.errors_4xx,
+        errors_5xx=counters.errors_5xx,
+        model_errors=counters.model_errors,
+        refused=counters.refused,
+        model=_durations(counters.model),
+        overhead=_durations(counters.overhead),
+        in_flight=slots.in_flight,
+        waiting=slots.waiting,
+    )
+
+
+def _durations(histogram: Histogram) -> Durations:
+    return Durations(float(histogram.total), {bucket: count for bucket, count in enumerate(histogram.buckets) if count})
