@@ -1,4 +1,5 @@
-"""The process under test: puts objects (small and large) and says, in a file that is logged too, what was acknowledged.
+"""The process under test: puts objects, and takes asynchronous requests from acceptance to settlement, as control and a
+dispatcher do; says, in a file that is logged too, what was acknowledged.
 
 Run as `python -m tests.faults.power.workload FOLDER COUNT`.
 """
@@ -12,9 +13,22 @@ import sys
 import time
 
 from slipway.backing.objects_embedded import EmbeddedObjects
-from slipway.store.db import Db
+from slipway.backing.objects_staging_embedded import EmbeddedStaging
+from slipway.core.asynchronous import AsyncOptions, Claimed, Outcome
+from slipway.core.queue_messages import Message
+from slipway.store import jobs, jobs_claims, jobs_settle, queues, resources
+from slipway.store.db import Connection, Db
+from slipway.store.jobs import NewRequest, Place
+from slipway.store.jobs_claims import Taker
+from slipway.store.jobs_settle import Rules
 
 BUCKET = "power"
+ACCOUNT, REGION = "123456789012", "us-east-1"
+TOPIC = "arn:aws:sns:us-east-1:123456789012:done"
+QUEUE = "arn:aws:sqs:us-east-1:123456789012:done"
+PLACE = Place(ACCOUNT, REGION, "ep", "arn:aws:sagemaker:us-east-1:123456789012:endpoint/ep", 1.0)
+OPTIONS = AsyncOptions(f"s3://{BUCKET}/out", success_topic=TOPIC)
+SIZES = (64, 70_016, 300_000)
 
 
 def content_of(seed: str, size: int) -> bytes:
@@ -45,14 +59,83 @@ async def put(objects: EmbeddedObjects, said: Said, writer: int, count: int) -> 
             said("put", key, seed, size)
 
 
+def announce(connection: Connection, topic: str, message: str, now: float) -> str | None:
+    """As a topic with one queue: one row for each request that ends."""
+    return queues.send(connection, QUEUE, Message(message), now)
+
+
+RULES = Rules(announce)
+
+
+def prepare(connection: Connection) -> None:
+    queues.create(connection, queues.QueueRow(QUEUE, 0, ACCOUNT, REGION, "done"))
+    resources.add(
+        connection, resources.Resource(ACCOUNT, REGION, "endpoint", "ep", PLACE.arn, {}, 1.0, 1.0, status="InService")
+    )
+
+
+async def accept(db: Db, said: Said, count: int) -> None:
+    """Batches of three requests."""
+    for batch in range(count):
+        now = time.time()
+        names = [f"r{batch}-{n}" for n in range(3)]
+        new = [NewRequest(now, now + 3600, 900, name, f"s3://{BUCKET}/out/{name}", input_location="s3://b/k") for name in names]
+        try:
+            await db.write(lambda c, new=new, now=now: jobs.accept(c, PLACE, OPTIONS, new, bound=10_000, now=now))  # type: ignore[misc]
+        except Exception as error:  # noqa: BLE001 - a fault: the caller is told
+            said("not-accepted", type(error).__name__)
+        else:
+            said("accepted", *names)
+
+
+async def settle(db: Db, staging: EmbeddedStaging, said: Said, count: int) -> None:
+    """Claim, stage an answer of one of three sizes, settle; until so many have ended (or nothing can be written any more)."""
+    done = idle = 0
+    while done < count and idle < 200:
+        try:
+            claimed, _ = await db.write(
+                lambda c: jobs_claims.claim(c, ACCOUNT, REGION, "ep", Taker("me", time.time() + 60), 4, RULES, time.time())
+            )
+            for each in claimed:
+                said("executing", each.inference_id)
+            outcomes = [await outcome(staging, each) for each in claimed]
+            answers, _ = await db.write(lambda c, o=outcomes: jobs_settle.settle(c, o, RULES, time.time()))  # type: ignore[misc]
+        except Exception as error:  # noqa: BLE001 - a fault: what is claimed stays under its lease
+            said("not-settled", type(error).__name__)
+            idle += 20
+            continue
+        for each, good in zip(claimed, answers, strict=True):
+            said("settled" if good else "void", each.inference_id)
+        done += len(claimed)
+        if not claimed:
+            idle += 1
+            await asyncio.sleep(0.001)
+
+
+async def outcome(staging: EmbeddedStaging, claimed: Claimed) -> Outcome:
+    size = SIZES[int(claimed.inference_id.rpartition("-")[2])] // 32 * 32
+    body = content_of(claimed.inference_id, size)
+    staged = await staging.stage(BUCKET, f"out/{claimed.inference_id}", body, "text/plain", ACCOUNT, 1 << 30)
+    return Outcome(claimed.id, claimed.lease, "succeeded", status=200, staged=staged, finished=time.time())
+
+
 async def main(folder: str, count: int) -> None:
     db = await Db.open(f"{folder}/slipway.db")
+    reading = Db.open_reading(f"{folder}/slipway.db")
     objects = EmbeddedObjects(db, f"{folder}/objects", now=time.time)
+    staging = EmbeddedStaging(reading, f"{folder}/objects")
     objects.start()
-    await objects.create_bucket(BUCKET, account="123456789012", region="us-east-1")
+    await objects.create_bucket(BUCKET, account=ACCOUNT, region=REGION)
+    await db.write(prepare)
     said = Said(folder)
-    await asyncio.gather(*(put(objects, said, writer, count) for writer in range(4)))
+    await asyncio.gather(
+        *(put(objects, said, writer, count) for writer in range(2)),
+        accept(db, said, count),
+        settle(db, staging, said, 3 * count),
+    )
+    await staging.close()
     await objects.close()
+    await reading.close()
     await db.close()
     said("closed")
 
