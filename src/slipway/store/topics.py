@@ -248,8 +248,8 @@ def publish(
     """Give the notice to every confirmed subscription that wants it; None when there is no such topic.
 
     `now`: epoch seconds, the Timestamp. `seal` signs what goes into queues (once for all of them); without it those
-    envelopes have no signature. filter_policies.TooMuchWork when the message has too many values for the topic's policies
-    (it takes a body of thousands of them): nothing may be kept of the call then.
+    envelopes have no signature. filter_policies.TooMuchWork, with nothing written, when the message has too many values for
+    the topic's policies (it takes a body of thousands of them).
     """
     query = select(topics.c.attributes.label("settings"), subscriptions).select_from(
         topics.outerjoin(subscriptions, and_(subscriptions.c.topic == topics.c.arn, subscriptions.c.state == "confirmed"))
@@ -262,12 +262,8 @@ def publish(
     wanting = _Wanting(notice)
     to_queues = QueueDelivery(connection, topic_arn, notice, now, seal, settings.get("SignatureVersion", "1"))
     pending = 0
-    for row in rows:
-        if row.arn is None:
-            continue
-        found = _subscription(row[1:])
-        if not wanting(found):
-            continue
+    every = [_subscription(row[1:]) for row in rows if row.arn is not None]
+    for found in [one for one in every if wanting(one)]:
         if found.protocol == "sqs":
             to_queues.deliver(found.arn, found.endpoint, found.raw, dead_letter(found.attributes))
         elif found.protocol in ("http", "https"):

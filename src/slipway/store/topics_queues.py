@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 from collections.abc import Mapping
 
 from sqlalchemy import Connection
@@ -13,6 +14,8 @@ from slipway.core.queue_messages import Attribute, Message
 from slipway.core.sns_messages import Notice, Seal
 from slipway.store import queues, topics_outbox
 from slipway.store.topics_outbox import Outcome
+
+logger = logging.getLogger(__name__)
 
 RAW_ATTRIBUTES = 10
 """A message of a queue has so many attributes at most: a raw delivery of more fails (AWS: a client-side error)."""
@@ -59,8 +62,11 @@ class QueueDelivery:
         if self._seal is None:
             return Message(sns_messages.render(self._envelope, self._notice.attributes))
         if not self._sealed:
-            self._envelope = sns_messages.sealed(self._envelope, self._seal, self._version)
             self._sealed = True
+            try:
+                self._envelope = sns_messages.sealed(self._envelope, self._seal, self._version)
+            except (OSError, ValueError) as error:  # the key cannot be made or read: the message matters more
+                logger.error("notification-not-signed", extra={"message_id": self._notice.id, "error": str(error)})
         url = sns_messages.unsubscribe_url(self._seal.url, subscription)
         return Message(sns_messages.render(self._envelope, self._notice.attributes, UnsubscribeURL=url))
 

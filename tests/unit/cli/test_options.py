@@ -93,3 +93,15 @@ def test_the_run_folder_leaves_room_for_socket_names() -> None:
     deep = Path("/a/very/long/path") / ("x" * 200)
     assert len(f"{run_directory(deep)}/r/i-0123456789abcdef0.15/host.sock") < 100
     assert run_directory(deep) != run_directory(deep / "y")
+
+
+def test_where_notifications_may_go(tmp_path: Path) -> None:
+    built = settings(tmp_path, "--notify-allow", "10.0.0.0/8, hooks.internal,192.168.1.7")
+    assert built.notify_allow == ("10.0.0.0/8", "hooks.internal", "192.168.1.7")
+    with pytest.raises(UsageError, match="--notify-allow"):
+        settings(tmp_path, "--notify-allow", "10.0.0.0/99")
+
+
+@pytest.mark.parametrize(("host", "alone"), [("127.0.0.1", True), ("::1", True), ("localhost", True), ("10.0.0.1", False)])
+def test_who_listens_on_loopback_alone(host: str, alone: bool) -> None:
+    assert Settings("d", "r", "c", host=host).on_loopback is alone

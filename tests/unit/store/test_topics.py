@@ -136,6 +136,20 @@ async def test_without_a_seal_the_envelope_is_unsigned(db: Db) -> None:
 
 
 @pytest.mark.usefixtures("topic")
+async def test_a_key_that_cannot_be_read_does_not_hold_up_the_message(db: Db, caplog: pytest.LogCaptureFixture) -> None:
+    class BrokenSeal(FakeSeal):
+        def sign(self, text: bytes, version: str) -> str:
+            raise OSError("no space")
+
+    await add(db, subscription("1", "sqs", QUEUE))
+    await publish(db, Notice("m"), seal=BrokenSeal())
+    (envelope,) = map(json.loads, await bodies(db))
+    assert envelope["Message"] == "m"
+    assert "Signature" not in envelope
+    assert "notification-not-signed" in caplog.text
+
+
+@pytest.mark.usefixtures("topic")
 async def test_all_or_nothing(db: Db) -> None:
     await add(db, subscription("1", "sqs", QUEUE), subscription("2", "http", "http://example.com/"))
 
@@ -170,7 +184,8 @@ async def test_a_policy_that_is_not_met(db: Db) -> None:
     deep = {"FilterPolicy": json.dumps({"n": rules}), "FilterPolicyScope": "MessageBody"}
     await add(db, subscription("3", "http", "http://example.com/3", **deep))
     with pytest.raises(TooMuchWork):
-        await publish(db, Notice(json.dumps({"n": ["x"] * 10_000})))
+        await publish(db, Notice(json.dumps({"n": ["x"] * 10_000}), id="c"))
+    assert await db.read(lambda c: topics_outbox.outcomes_of(c, ["c"])) == []
 
 
 @pytest.mark.usefixtures("topic")
