@@ -218,7 +218,7 @@ class Asynchronous:
             if len(outcomes) > 1:
                 return tuple([(await self._commit([outcome]))[0] for outcome in outcomes])
             if outcomes[0] == _unsettleable(outcomes[0]):
-                raise
+                return (False,)  # its lease will run out, and it will be tried again
             return await self._commit([_unsettleable(outcomes[0])])
         self.ended(result)
         return tuple(answers)
