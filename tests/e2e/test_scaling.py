@@ -1,0 +1,83 @@
+"""The announcement's policy, real processes, a time scale of 60: to zero, up on a burst, and back; and its explanation."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from slipway.cli.launch import child_environment, temporary
+from tests.e2e.asynchronous import ADD, Asynchronous
+from tests.e2e.deployments import Deployments, script, until
+
+pytestmark = [pytest.mark.xdist_group("e2e-scaling"), pytest.mark.timeout(300)]
+
+REQUESTS = 60
+VARIANT: dict[str, Any] = {
+    "ServiceNamespace": "sagemaker",
+    "ScalableDimension": "sagemaker:variant:DesiredInstanceCount",
+    "ResourceId": "endpoint/adder/variant/AllTraffic",
+}
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Deployments]:
+    with temporary(["--time-scale", "60"]) as launched:
+        yield Deployments(launched)
+
+
+def slipway(server: Deployments, *arguments: str) -> str:
+    command = [sys.executable, "-m", "slipway.cli.main", *arguments, "--data-dir", str(server.launched.data_dir)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=child_environment(server.launched))
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_from_zero_to_three_and_back(server: Deployments) -> None:
+    adder = Asynchronous(server, "adder", script(ADD), {"MaxConcurrentInvocationsPerInstance": 2})
+    scaling = server.client("application-autoscaling")
+    scaling.register_scalable_target(**VARIANT, MinCapacity=0, MaxCapacity=3)
+    scaling.put_scaling_policy(
+        **VARIANT,
+        PolicyName="Invocations-ScalingPolicy",
+        PolicyType="TargetTrackingScaling",
+        TargetTrackingScalingPolicyConfiguration={
+            "TargetValue": 5.0,
+            "CustomizedMetricSpecification": {
+                "MetricName": "ApproximateBacklogSizePerInstance",
+                "Namespace": "AWS/SageMaker",
+                "Dimensions": [{"Name": "EndpointName", "Value": "adder"}],
+                "Statistic": "Average",
+            },
+            "ScaleInCooldown": 120,
+            "ScaleOutCooldown": 120,
+        },
+    )
+
+    def instances() -> int:
+        told = server.sagemaker.describe_endpoint(EndpointName="adder")
+        return int(told["ProductionVariants"][0]["CurrentInstanceCount"])
+
+    until(lambda: instances() == 0, 90)
+    began = time.monotonic()
+    requests = [adder.invoke({"sleep": 0.3}) for _ in range(REQUESTS)]
+    until(lambda: instances() == 3, 60)
+    assert time.monotonic() - began < 45
+    told = json.loads(slipway(server, "scaling", "explain", "adder", "--json"))
+    assert told["targets"][0]["capacity"] == 3
+    assert "backlog of" in slipway(server, "scaling", "explain", "adder")
+    assert "adder/AllTraffic" in slipway(server, "scaling", "list")
+    ends = [adder.notification(60) for _ in requests]
+    assert {end["inferenceId"] for end in ends} == {request.id for request in requests}
+    assert {end["invocationStatus"] for end in ends} == {"Completed"}
+    until(lambda: instances() == 0, 120)
+    done = scaling.describe_scaling_activities(**VARIANT)["ScalingActivities"]
+    assert {activity["StatusCode"] for activity in done} == {"Successful"}
+    assert done[0]["Cause"].endswith("in state ALARM triggered policy Invocations-ScalingPolicy")
+    scaling.deregister_scalable_target(**VARIANT)
+    server.sagemaker.delete_endpoint(EndpointName="adder")
