@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from sqlalchemy import Column, Connection, Table, UniqueConstraint, and_, delete, func, or_, select, update
+from sqlalchemy import Column, Connection, Table, UniqueConstraint, and_, bindparam, delete, func, or_, select, update
 
 from slipway.core import filter_policies
 from slipway.core.filter_policies import Work
@@ -236,6 +236,16 @@ def _uuid() -> str:
     return str(uuid.uuid4())
 
 
+_RECEIVERS = (
+    select(topics.c.attributes.label("settings"), subscriptions)
+    .select_from(
+        topics.outerjoin(subscriptions, and_(subscriptions.c.topic == topics.c.arn, subscriptions.c.state == "confirmed"))
+    )
+    .where(topics.c.arn == bindparam("topic"))
+)
+"""Built once: building it would cost as much as running it. One row at least for a topic that is there."""
+
+
 def publish(
     connection: Connection,
     topic_arn: str,
@@ -251,10 +261,7 @@ def publish(
     envelopes have no signature. filter_policies.TooMuchWork, with nothing written, when the message has too many values for
     the topic's policies (it takes a body of thousands of them).
     """
-    query = select(topics.c.attributes.label("settings"), subscriptions).select_from(
-        topics.outerjoin(subscriptions, and_(subscriptions.c.topic == topics.c.arn, subscriptions.c.state == "confirmed"))
-    )
-    rows = connection.execute(query.where(topics.c.arn == topic_arn)).all()
+    rows = connection.execute(_RECEIVERS, {"topic": topic_arn}).all()
     if not rows:
         return None
     notice = notice if notice.id else _identified(notice, new_id())
