@@ -1,7 +1,7 @@
 """`make demo`: a really trained scikit-learn model, deployed and called through boto3, in a temporary folder.
 
 Everything a SageMaker user does, against slipway: upload the archive, create model, endpoint configuration and endpoint, wait,
-invoke, delete. Prints what it did and how long each step took.
+invoke, then the same asynchronously, delete. Prints what it did and how long each step took.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -131,12 +132,50 @@ def deploy_and_call(steps: Steps, environment: dict[str, str], archive: bytes, t
         invoke([row])
     each = (time.perf_counter() - begun) / (len(truth["rows"]) * 10)
     steps.done(f"invoked {len(truth['rows']) * 10} times with one row: {each * 1000:.2f} ms each, boto3 included")
-    sagemaker.delete_endpoint(EndpointName="iris")
-    sagemaker.get_waiter("endpoint_deleted").wait(EndpointName="iris")
-    steps.done("deleted the endpoint")
-    agree = [int(answer) for answer in answers] == truth["expected"]
+    later = call_asynchronously(steps, client, truth["rows"])
+    for name in ("iris", "iris-async"):
+        sagemaker.delete_endpoint(EndpointName=name)
+        sagemaker.get_waiter("endpoint_deleted").wait(EndpointName=name)
+    steps.done("deleted the endpoints")
+    agree = [int(answer) for answer in answers] == truth["expected"] == [int(answer) for answer in later]
     print(f"answers equal the model's own: {'yes' if agree else 'NO'}; {time.perf_counter() - steps.begun:.1f} s in all")
     return 0 if agree else 1
+
+
+def call_asynchronously(steps: Steps, client: Callable[[str], Any], rows: list[list[float]]) -> list[float]:
+    """An asynchronous endpoint with the same model: a payload for each row, a request for each; the answers, from S3."""
+    s3, sagemaker, runtime, sqs, sns = map(client, ("s3", "sagemaker", "sagemaker-runtime", "sqs", "sns"))
+    topic = sns.create_topic(Name="iris-results")["TopicArn"]
+    queue = sqs.create_queue(QueueName="iris-results")["QueueUrl"]
+    arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+    sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn, Attributes={"RawMessageDelivery": "true"})
+    sagemaker.create_endpoint_config(
+        EndpointConfigName="iris-async",
+        ProductionVariants=[
+            {"VariantName": "AllTraffic", "ModelName": "iris", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+        ],
+        AsyncInferenceConfig={
+            "OutputConfig": {"S3OutputPath": "s3://demo-models/out", "NotificationConfig": {"SuccessTopic": topic}}
+        },
+    )
+    sagemaker.create_endpoint(EndpointName="iris-async", EndpointConfigName="iris-async")
+    sagemaker.get_waiter("endpoint_in_service").wait(EndpointName="iris-async")
+    steps.done("created an asynchronous endpoint with the same model: InService")
+    outputs = []
+    for number, row in enumerate(rows):
+        s3.put_object(Bucket="demo-models", Key=f"in/{number}.json", Body=json.dumps([row]), ContentType="application/json")
+        told = runtime.invoke_endpoint_async(
+            EndpointName="iris-async", InputLocation=f"s3://demo-models/in/{number}.json", InferenceId=str(number)
+        )
+        outputs.append(told["OutputLocation"].removeprefix("s3://demo-models/"))
+    heard: set[str] = set()
+    while len(heard) < len(rows):
+        told = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=20)
+        notices = [json.loads(message["Body"]) for message in told.get("Messages", ())]
+        heard |= {notice["inferenceId"] for notice in notices if notice["eventName"] == "InferenceResult"}
+    answers = [json.loads(s3.get_object(Bucket="demo-models", Key=key)["Body"].read())[0] for key in outputs]
+    steps.done(f"invoked asynchronously {len(rows)} times: {len(heard)} notifications, {len(answers)} outputs in S3")
+    return answers
 
 
 if __name__ == "__main__":
