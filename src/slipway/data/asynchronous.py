@@ -14,6 +14,8 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
+
 from slipway.backing.objects_staging import Staging
 from slipway.core.asynchronous import AsyncOptions, Claimed, Outcome
 from slipway.core.routing import RouteTable
@@ -111,7 +113,7 @@ class Feed:
         began = loop.time()
         try:
             found = await self._owner.ledger.claim(self.key, room)
-        except (LinkClosed, LinkError, TimeoutError) as error:
+        except (LinkClosed, LinkError, TimeoutError, msgspec.MsgspecError) as error:
             logger.warning("claim-failed", extra={"endpoint": self.key, "error": repr(error)})
             self._hungry = True
             await asyncio.sleep(_RETRY_SECONDS)

@@ -14,6 +14,8 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
+import msgspec
+
 from slipway.core.asynchronous import Claimed, Outcome
 from slipway.link import claims
 from slipway.link.channel import Channel, LinkClosed, LinkError
@@ -163,12 +165,12 @@ class Ledger:
         outcomes = tuple(word.outcome for word in batch)
         try:
             answers = await channel.request(claims.SETTLE, outcomes, tuple[bool, ...], timeout=ANSWER_SECONDS)
-        except (LinkClosed, LinkError, TimeoutError) as error:
+        except (LinkClosed, LinkError, TimeoutError, msgspec.MsgspecError) as error:
             logger.warning("settlement-to-be-said-again", extra={"outcomes": len(batch), "error": repr(error)})
             for word in batch:
                 word.repeated = True
             return False
-        for word, good in zip(batch, answers, strict=True):
+        for word, good in zip(batch, answers, strict=False):
             self.weight -= word.weight
             if not word.told.done():
                 word.told.set_result(Verdict(good, not word.repeated))
@@ -194,7 +196,7 @@ class Ledger:
             await asyncio.sleep(LEASE_SECONDS / 3)
             channel = self._link.channel if self._link is not None else None
             if channel is not None and self._held:
-                with contextlib.suppress(LinkClosed, LinkError, TimeoutError):
+                with contextlib.suppress(LinkClosed, LinkError, TimeoutError, msgspec.MsgspecError):
                     await self.connected(channel)
 
 

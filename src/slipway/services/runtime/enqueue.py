@@ -13,6 +13,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+
 from slipway.core.asynchronous import INLINE_BODY, TIMEOUT_SECONDS, TTL_SECONDS, AcceptAnswer, AcceptRequest
 from slipway.link.channel import Channel, LinkClosed, LinkError
 from slipway.link.claims import ACCEPT
@@ -155,7 +157,7 @@ class Enqueue:
         requests = tuple([acceptance.request for acceptance in batch])
         try:
             told = await channel.request(ACCEPT, requests, tuple[AcceptAnswer, ...], timeout=ANSWER_SECONDS)
-        except (LinkClosed, TimeoutError, LinkError) as error:
+        except (LinkClosed, TimeoutError, LinkError, msgspec.MsgspecError) as error:
             logger.warning("accept-failed", extra={"requests": len(batch), "error": repr(error)})
             self._answer(batch, _unavailable(_BROKE))
             return
