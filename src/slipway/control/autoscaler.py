@@ -8,7 +8,7 @@ one transaction: whatever moment control dies at, the next look goes on from the
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC
 from typing import Any
@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 KIND = "scaling"
 ENDPOINT = "endpoint"
 NOTE_SECONDS = 60.0
-"""What stays the same is noted again so often (nominal seconds)."""
+"""What stays the same is noted again so often (real seconds: an idle endpoint must not keep the disk busy)."""
 ATTEMPT = "Attempting to scale due to alarm triggered"
 
 
@@ -77,13 +77,17 @@ class Autoscaler:
         self._looking = Looking(world.metrics, world.on_arrival)
         self._noted: dict[str, tuple[tuple[str, str], float]] = {}
         """By target: what was noted last, and when. Only saves writes: the store counts repetitions itself."""
+        self._acted: dict[str, Mapping[str, float]] = {}
+        """By target: when its alarms were last acted on. Newer than the store's: to act once more does no harm."""
 
     async def all(self) -> list[tuple[str, str]]:
         """For the reconciler's resync."""
         return [(KIND, arn) for arn in await self._world.db.read(scaling.scaled_endpoints)]
 
     async def keep_house(self) -> None:
-        """Drop activities that AWS would not show any more."""
+        """Drop activities that AWS would not show any more, and what is in memory of targets that may be gone."""
+        self._noted.clear()
+        self._acted.clear()
         before = self._world.now() - KEPT_SECONDS
         await self._world.db.write(lambda c: scaling_activities.purge(c, before))
 
@@ -101,9 +105,9 @@ class Autoscaler:
         if plan.busy:
             plan = await self._world.db.write(lambda c: self._write(c, arn))
             self._told(plan)
-        if plan.sight.endpoint is None:
-            return None
-        return self._wait(plan)
+        for move in plan.moves:
+            self._acted[move.sight.target.arn] = move.turn.state.acted
+        return None if plan.sight.endpoint is None else self._wait(plan)
 
     def _plan(self, connection: Connection, arn: str) -> _Plan:
         """What would be written now."""
@@ -112,9 +116,10 @@ class Autoscaler:
         plan.busy = bool(plan.sight.orphans)
         for sight in plan.sight.targets:
             due = [action for action in sight.actions if action.due is not None and action.due <= now]
-            move = _Move(_ranged(sight, due), advance(sight.state, _ranged(sight, due).facts), due)
+            state = replace(sight.state, acted=self._acted.get(sight.target.arn, sight.state.acted))
+            move = _Move(_ranged(sight, due), advance(state, _ranged(sight, due).facts), due)
             plan.moves.append(move)
-            plan.busy |= bool(due) or move.turn.state != sight.state or move.turn.decision.scales
+            plan.busy |= bool(due) or _changed(move) or move.turn.decision.scales
             plan.busy |= move.turn.finished is not None or self._worth_noting(move)
         return plan
 
@@ -123,8 +128,7 @@ class Autoscaler:
         if decision.scales or not decision.cause:
             return False
         last = self._noted.get(move.sight.target.arn)
-        again = NOTE_SECONDS / move.sight.facts.scale
-        return last is None or last[0] != (decision.cause, decision.code) or decision.at >= last[1] + again
+        return last is None or last[0] != (decision.cause, decision.code) or decision.at >= last[1] + NOTE_SECONDS
 
     # Writing, in one transaction
 
@@ -141,7 +145,7 @@ class Autoscaler:
         for move in plan.moves:
             if self._worth_noting(move):
                 self._note(connection, move)
-            if move.turn.state != move.sight.state:
+            if _changed(move):
                 scaling.save_state(connection, move.sight.target.arn, msgspec.to_builtins(move.turn.state))
         return plan
 
@@ -222,6 +226,7 @@ class Autoscaler:
         changed = False
         for target in plan.sight.orphans:
             self._noted.pop(target.arn, None)
+            self._acted.pop(target.arn, None)
             logger.info("scaling-target-gone", extra={"target": target.arn, "endpoint": plan.sight.arn})
         for move in plan.moves:
             decision = move.turn.decision
@@ -265,6 +270,11 @@ def _endpoint_of(connection: Connection, key: str) -> str | None:
     else:
         return key.partition("#")[0]
     return None if target is None else target.endpoint
+
+
+def _changed(move: _Move) -> bool:
+    """Whether the turn changed what has to be remembered."""
+    return replace(move.turn.state, acted={}) != replace(move.sight.state, acted={})
 
 
 def _ranged(sight: TargetSight, due: Sequence[Action]) -> TargetSight:

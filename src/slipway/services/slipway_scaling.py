@@ -16,7 +16,7 @@ from slipway.core.alarms import ALARM, Alarm
 from slipway.core.scaling import Stepping, decide
 from slipway.core.scaling_doubts import Readings, of_policy, of_target
 from slipway.core.scaling_metrics import watched
-from slipway.core.scaling_turn import REPEAT_SECONDS, limits, view_of
+from slipway.core.scaling_turn import limits, view_of
 from slipway.http.messages import Request, Response
 from slipway.names import sagemaker_arn
 from slipway.services import World
@@ -138,7 +138,7 @@ def _target(connection: Connection, metrics: Metrics, sight: Sight, seen: Target
 
 
 def _next(seen: TargetSight) -> dict[str, Any]:
-    """What the autoscaler would decide now, were every alarm due; and when it looks again."""
+    """What the autoscaler would decide now, were every alarm due."""
     state, facts = seen.state, seen.facts
     if state.following is not None:
         decision = state.following.decision
@@ -148,12 +148,10 @@ def _next(seen: TargetSight) -> dict[str, Any]:
         why = f"the last change failed ({state.failures} in a row); the next attempt is in {state.retry_at - facts.now:.0f} s"
         return {"desired": facts.desired, "why": why}
     decision = decide(view_of(state, facts, all_alarms=True))
-    acted = [at for at in state.acted.values() if at + REPEAT_SECONDS / facts.scale > facts.now]
-    again = min(acted, default=facts.now) + REPEAT_SECONDS / facts.scale if acted else facts.now
     why = decision.why
     if facts.status != "InService" and decision.scales:
         why = f"{why}; postponed while the endpoint is {facts.status}"
-    return {**msgspec.to_builtins(decision), "why": why, "again_in": max(0.0, again - facts.now)}
+    return {**msgspec.to_builtins(decision), "why": why}
 
 
 def _policy(

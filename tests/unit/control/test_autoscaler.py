@@ -505,3 +505,24 @@ async def test_metric_math_scales(stage: Stage) -> None:
     assert await stage.count() == 2
     await stage.minutes(1, backlog=30)
     assert await stage.count() == 6
+
+
+async def test_an_idle_endpoint_costs_next_to_no_writes(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its low alarm lasts for ever."""
+    await stage.register(0, 5)
+    await stage.track()
+    await stage.minutes(20, backlog=0)
+    writes = 0
+    write = stage.autoscaler._write
+
+    def counted(*arguments: Any) -> Any:
+        nonlocal writes
+        writes += 1
+        return write(*arguments)
+
+    monkeypatch.setattr(stage.autoscaler, "_write", counted)
+    began = stage.now
+    for _ in range(200):
+        stage.wake(KIND, ARN)
+        await stage.until(stage.now + 0.5)
+    assert writes <= (stage.now - began) / 60 + 1
