@@ -54,7 +54,7 @@ async def confirm(world: World, topic: str, token: str, authenticated: str = "")
 
 
 async def unsubscribe(world: World, arn: str) -> None:
-    """By anyone who has the link, but for subscriptions with AuthenticateOnUnsubscribe; the endpoint is told, and may return."""
+    """By anyone who has the link, but for those with AuthenticateOnUnsubscribe; the endpoint is told, and may return."""
     now = world.now()
 
     def write(connection: Connection) -> None:
