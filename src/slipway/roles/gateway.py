@@ -31,7 +31,7 @@ from slipway.link.forward import Forwarder
 from slipway.link.routes import RouteSubscriber
 from slipway.link.start import RoleStart, die_with_parent, read_start
 from slipway.roles import events
-from slipway.services.runtime import callers
+from slipway.services.runtime import callers, enqueue
 from slipway.services.runtime.enqueue import Enqueue
 from slipway.services.runtime.invoke import Runtime, RuntimeLimits
 from slipway.settings import Settings
@@ -92,7 +92,7 @@ class Gateway:
         else:
             authenticate = callers.signed(self.slots.key)
         self.link = Link(settings.link_socket)
-        self.enqueue = Enqueue(self.link)
+        self.enqueue = Enqueue(self.link, min(enqueue.BATCH, settings.commit_group))
         self.counters = CountersSender(
             settings.link_socket,
             f"{os.getpid()}.{secrets.token_hex(6)}",

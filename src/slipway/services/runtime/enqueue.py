@@ -100,10 +100,11 @@ def _violation(value: bytes, member: str, constraint: str) -> AwsError:
 
 
 class Enqueue:
-    """Takes proven requests and has them accepted. `start` once there is an event loop."""
+    """Takes proven requests and has them accepted, up to `batch` in one commit. `start` once there is an event loop."""
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, batch: int = BATCH) -> None:
         self._link = link
+        self._batch = batch
         self._waiting: list[Acceptance] = []
         self._bytes = 0
         self._due = asyncio.Event()
@@ -147,7 +148,7 @@ class Enqueue:
                 self._answer(self._take(len(self._waiting), 1 << 62), _unavailable(_AWAY))
                 self._due.clear()
                 continue
-            batch = self._take(BATCH, BATCH_BYTES)
+            batch = self._take(self._batch, BATCH_BYTES)
             if not self._waiting:
                 self._due.clear()
             if batch:
