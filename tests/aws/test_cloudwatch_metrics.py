@@ -27,13 +27,12 @@ def client(request: pytest.FixtureRequest, cloud: Cloud) -> Iterator[Any]:
     model = loader.load_service_model("cloudwatch", "service-2")
     chosen = {**model, "metadata": {**model["metadata"], "protocol": request.param, "protocols": [request.param]}}
 
-    class Chosen(Loader):
-        def load_service_model(self, service_name: str, type_name: str, api_version: str | None = None) -> Any:
-            if (service_name, type_name) == ("cloudwatch", "service-2"):
-                return chosen
-            return super().load_service_model(service_name, type_name, api_version)
-
-    session.register_component("data_loader", Chosen(extra_search_paths=loader.search_paths))
+    again: Any = Loader(extra_search_paths=loader.search_paths)
+    load = again.load_service_model
+    again.load_service_model = lambda name, kind, version=None: (
+        chosen if (name, kind) == ("cloudwatch", "service-2") else load(name, kind, version)
+    )
+    session.register_component("data_loader", again)
     made = session.create_client(
         "cloudwatch",
         region_name=cloud.region,
@@ -292,11 +291,18 @@ def test_metrics_are_listed(client: Any, cloud: Cloud) -> None:
     ):
         assert len(client.list_metrics(Namespace=NAMESPACE, Dimensions=wanted)["Metrics"]) == count
     assert len(client.list_metrics(Namespace=NAMESPACE, RecentlyActive="PT3H")["Metrics"]) == 2
-    with cloud.time_passed(4 * 3600):
-        assert client.list_metrics(Namespace=NAMESPACE, RecentlyActive="PT3H")["Metrics"] == []
-        assert len(client.list_metrics(Namespace=NAMESPACE)["Metrics"]) == 2
-    with cloud.time_passed(15 * 86400):
-        assert client.list_metrics(Namespace=NAMESPACE)["Metrics"] == []
+
+
+def test_what_has_no_recent_data_is_not_listed(cloud: Cloud) -> None:
+    client = cloud.client("cloudwatch")
+    for name, hours in (("New", 1), ("Old", 5)):
+        put(client, name, {"Value": 1.0}, Timestamp=minute(60 * hours))
+    assert [m["MetricName"] for m in client.list_metrics()["Metrics"]] == ["New", "Old"]
+    assert [m["MetricName"] for m in client.list_metrics(RecentlyActive="PT3H")["Metrics"]] == ["New"]
+    put(client, "Gone", {"Value": 1.0}, Timestamp=minute(14 * 1440 - 8))
+    assert len(client.list_metrics()["Metrics"]) == 3
+    with cloud.time_passed(600):
+        assert [m["MetricName"] for m in client.list_metrics()["Metrics"]] == ["New", "Old"]
 
 
 def test_metrics_are_listed_in_pages_of_500(cloud: Cloud) -> None:
