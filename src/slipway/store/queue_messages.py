@@ -139,10 +139,16 @@ def discard(connection: Connection, receipts: Sequence[Receipt]) -> None:
 
 
 def _held(connection: Connection, receipts: Sequence[Receipt]) -> list[tuple[int, float]]:
-    """Message and visibility of the receipts that hold."""
-    tokens = {receipt.message: receipt.token for receipt in receipts}
-    rows = connection.execute(select(_m.id, _m.receipt, _m.visible).where(_m.id.in_(list(tokens))))
-    return [(row.id, row.visible) for row in rows if row.receipt and hmac.compare_digest(row.receipt, tokens[row.id])]
+    """Message and visibility of the receipts that hold; of one message there may be older ones among them."""
+    tokens: dict[int, list[str]] = {}
+    for receipt in receipts:
+        tokens.setdefault(receipt.message, []).append(receipt.token)
+    rows = connection.execute(select(_m.id, _m.receipt, _m.visible).where(_m.id.in_(list(tokens)))).all()
+    return [(row.id, row.visible) for row in rows if row.receipt and _is_among(row.receipt, tokens[row.id])]
+
+
+def _is_among(token: str, tokens: Sequence[str]) -> bool:
+    return any([hmac.compare_digest(token, each) for each in tokens])
 
 
 def hide(connection: Connection, queue: QueueRow, receipt: Receipt, seconds: float, now: float) -> bool | None:
