@@ -148,7 +148,7 @@ def _held(connection: Connection, receipts: Sequence[Receipt]) -> list[tuple[int
 
 
 def _is_among(token: str, tokens: Sequence[str]) -> bool:
-    return any([hmac.compare_digest(token, each) for each in tokens])
+    return any(hmac.compare_digest(token, each) for each in tokens)
 
 
 def hide(connection: Connection, queue: QueueRow, receipt: Receipt, seconds: float, now: float) -> bool | None:
