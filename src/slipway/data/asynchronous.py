@@ -270,23 +270,26 @@ class Dispatch:
         job.task.add_done_callback(functools.partial(self._ended, job))
 
     async def _work(self, job: _Job) -> None:
-        claimed = job.claimed
-        if claimed.publish is not None:
+        staged = job.claimed.publish
+        if staged is not None:
             job.settling = True
             self._freed(job)
-            await self._publish(claimed, Outcome(claimed.id, claimed.lease, "published", staged=claimed.publish))
+            await self._publish(Outcome(job.claimed.id, job.claimed.lease, "published", staged=staged))
             return
         outcome = await self._execute(job)
         job.settling = True
+        job.exchange = None
+        job.claimed = replace(job.claimed, body=None)  # it may wait a while for control
         if outcome is not None:
-            await self._settle(claimed, outcome)
+            await self._settle(outcome)
 
     def _ended(self, job: _Job, task: asyncio.Task[None]) -> None:
         self._freed(job)
-        self.ledger.drop(job.claimed.id)
+        self.ledger.drop(job.claimed.id, job.claimed.lease)
         if self._jobs.get(job.claimed.id) is job:
             del self._jobs[job.claimed.id]
         job.feed.look()
+        job.task = job.exchange = None
         if not task.cancelled() and (error := task.exception()) is not None:
             logger.error("request-broke", exc_info=error, extra={"endpoint": job.feed.key, "id": job.claimed.id})
 
@@ -316,13 +319,13 @@ class Dispatch:
         claimed, timing = exchange.claimed, exchange.timing
         self.ledger.began(Started(claimed.id, claimed.lease, timing.started or 0.0, exchange.variant, timing.instance))
 
-    async def _settle(self, claimed: Claimed, outcome: Outcome) -> None:
+    async def _settle(self, outcome: Outcome) -> None:
         external = outcome.staged is not None and outcome.staged.attempt_key is not None
         verdict = await self.ledger.settle(outcome, keep=external)
         if not verdict.good:
             await self._void(outcome, verdict)
         elif external:
-            await self._publish(claimed, replace(outcome, kind="published", answer=None))
+            await self._publish(replace(outcome, kind="published", answer=None))
 
     async def _void(self, outcome: Outcome, verdict: Verdict) -> None:
         """Somebody else settles it, or has; what was staged is garbage, unless an earlier word of ours has counted."""
@@ -330,7 +333,7 @@ class Dispatch:
         if outcome.staged is not None and verdict.sure:
             await (await self._staging()).discard(outcome.staged)
 
-    async def _publish(self, claimed: Claimed, published: Outcome) -> None:
+    async def _publish(self, published: Outcome) -> None:
         """Show the answer in the external store, then say so. Given up, it is claimed again by whoever finds it."""
         assert published.staged is not None
         staging = await self._staging()
@@ -338,12 +341,12 @@ class Dispatch:
             try:
                 await staging.publish(published.staged)
             except (AwsError, OSError) as error:
-                logger.warning("publication-failed", extra={"id": claimed.id, "error": repr(error)})
+                logger.warning("publication-failed", extra={"id": published.id, "error": repr(error)})
                 await asyncio.sleep(pause)
             else:
                 await self.ledger.settle(published)
                 return
-        await self.ledger.settle(Outcome(claimed.id, claimed.lease, "released"))
+        await self.ledger.settle(Outcome(published.id, published.lease, "released"))
 
 
 def _nothing() -> None:

@@ -10,7 +10,7 @@ import asyncio
 import functools
 from collections.abc import AsyncIterator, Callable
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from slipway.data.invoke import DIED, TIMEOUT, Call
 from slipway.http.body import IncomingBody
@@ -21,6 +21,7 @@ from slipway.wire.errors import AwsError
 from slipway_host.frames import TIMEOUT_HEADER, unpack_head
 
 if TYPE_CHECKING:
+    from slipway.data.asynchronous_places import AsyncVariant
     from slipway.data.frames_link import FramesLink
     from slipway.data.lanes import Lane
 
@@ -77,7 +78,6 @@ class AsyncCall(Call):
         "began",
         "ended",
         "lane",
-        "unreached",
     )
 
     def __init__(self, head: bytes, source: Input, timeout: float, on_begin: Callable[[AsyncCall], None]) -> None:
@@ -90,8 +90,6 @@ class AsyncCall(Call):
         self.ended = 0.0
         """When it had begun to answer (a stream), or had answered."""
         self.lane: Lane | None = None
-        self.unreached: Callable[[Lane], None] = lambda lane: self._fail(UNSENT)
-        """Nobody took the connection."""
         self._size = source.size
         self._open_input = source.open
         self._timeout = timeout
@@ -182,7 +180,7 @@ class AsyncCall(Call):
         except ConnectFailed:
             if not self.done:
                 self.again()
-                self.unreached(lane)
+                cast("AsyncVariant", self.slots).unreached(self, lane)
         except (NoAnswer, ClientGone, BadHeader):
             self._fail(DIED)
         except (AwsError, OSError, ValueError) as error:  # of the input's pieces, or too few or too many of them

@@ -108,6 +108,7 @@ class Exchange:
         finally:
             if self._call is not None:
                 self._call.cancel()
+                self._call = None
             if self._reading is not None:
                 self._reading.close()
             self._freed()

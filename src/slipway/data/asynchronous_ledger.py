@@ -118,9 +118,10 @@ class Ledger:
         if channel is not None:
             self._spawn(_notify(channel, claims.STARTED, begun))
 
-    def drop(self, id: int) -> None:
-        """Work on it no more, and say nothing: its lease is lost."""
-        self._held.pop(id, None)
+    def drop(self, id: int, lease: int) -> None:
+        """It is worked on no more under this lease (there may be a newer one)."""
+        if self._held.get(id) == lease:
+            del self._held[id]
 
     # ---- settlements
 
@@ -136,7 +137,7 @@ class Ledger:
             return await word.told
         finally:
             if not keep:
-                self._held.pop(outcome.id, None)
+                self.drop(outcome.id, outcome.lease)
 
     def _next(self) -> list[_Word]:
         batch: list[_Word] = []

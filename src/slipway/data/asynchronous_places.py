@@ -7,7 +7,6 @@ are short one more that was sent ahead; an instance no more than the endpoint's 
 from __future__ import annotations
 
 import asyncio
-import functools
 from collections import OrderedDict
 from collections.abc import Callable
 
@@ -103,7 +102,6 @@ class AsyncVariant(VariantSlots):
         """Hand to a lane that has room, or wait."""
         assert isinstance(call, AsyncCall)
         call.slots = self
-        call.unreached = functools.partial(self._unreached, call)
         if self.retired:
             call.done = True
             call.failed(GONE)
@@ -160,7 +158,7 @@ class AsyncVariant(VariantSlots):
             del self._line[call]
             self._give(lane, call)
 
-    def _unreached(self, call: AsyncCall, lane: Lane) -> None:
+    def unreached(self, call: AsyncCall, lane: Lane) -> None:
         """It takes no connection: not for a moment."""
         self._resting.add(lane)
         asyncio.get_running_loop().call_later(REST_SECONDS, self._rested, lane)
