@@ -18,6 +18,7 @@ import pytest
 from slipway.backing.objects import Attributes, ChosenPart, Completion, Condition, Span, Write
 from slipway.backing.objects_digests import encode
 from slipway.backing.objects_external import CHUNK, ExternalObjects
+from slipway.backing.objects_staging import ExternalStaging
 from slipway.wire.errors import AwsError
 
 ME, OTHER = "123456789012", "210987654321"
@@ -201,3 +202,39 @@ async def test_a_wrong_secret(server: str, store: ExternalObjects) -> None:
         await wrong.find("b", "k")
     assert caught.value.status == 403
     await wrong.close()
+
+
+@pytest.mark.parametrize("size", [0, 10, len(BIG)])
+async def test_what_is_staged_is_seen_once_it_is_published(store: ExternalObjects, size: int) -> None:
+    staging = ExternalStaging(store, lambda: f"attempt-{size}")
+    data = BIG[:size]
+    staged = await staging.stage("b", f"published-{size}", pieces(data), "text/csv", ME, len(BIG))
+    assert (staged.size, staged.data, staged.segments) == (size, None, ())
+    assert await store.head("b", staged.key) is None
+    for _ in range(2):  # the second, by one who did not hear that it was done
+        await staging.publish(staged)
+        found = await store.find("b", staged.key)
+        assert (found.size, found.attributes.headers["ContentType"]) == (size, "text/csv")
+    assert await content(store, staged.key) == data
+    assert staged.attempt_key is not None
+    assert await store.head("b", staged.attempt_key) is None
+    reading = await staging.open("b", staged.key, ME)
+    assert b"".join([piece async for piece in reading.read(Span(0, size))]) == data
+    await store.delete("b", staged.key)
+
+
+async def test_an_attempt_that_does_not_count(store: ExternalObjects) -> None:
+    staging = ExternalStaging(store, lambda: "void")
+    staged = await staging.stage("b", "k", b"data", "", ME, 10)
+    await staging.discard(staged)
+    assert await store.head("b", ".slipway-attempts/void") is None
+    for body in (pieces(BIG), BIG):
+        with pytest.raises(AwsError) as caught:
+            await staging.stage("b", "k", body, "", ME, len(BIG) - 1)
+        assert caught.value.code == "EntityTooLarge"
+    with pytest.raises(AwsError) as caught:
+        await staging.stage("b", "k", b"data", "", OTHER, 10)
+    assert caught.value.code == "AccessDenied"
+    with pytest.raises(ZeroDivisionError):
+        await staging.stage("b", "k", pieces(BIG, fail=ZeroDivisionError()), "", ME, len(BIG))
+    assert await store.head("b", ".slipway-attempts/void") is None
