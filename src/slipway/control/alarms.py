@@ -80,7 +80,7 @@ class Alarms:
         now = self._now()
         if now - self._compared >= COMPARE_SECONDS:
             await self._compare(now)
-        due = [watched for watched in self._watched.values() if watched.due <= now]
+        due = [watched for watched in self._watched.values() if self._is_due(watched, now)]
         for start in range(0, len(due), CHUNK):
             await self._evaluate(due[start : start + CHUNK], now)
         now = self._now()
@@ -151,6 +151,11 @@ class Alarms:
             if watched.alarm.state == ALARM:
                 self._wake_policies(watched.alarm)
             watched.due = self._next(watched.condition, self._now())
+
+    def _is_due(self, watched: _Watched, now: float) -> bool:
+        """Also where the clock was set back, and what is due lies further ahead than it can."""
+        width = cadence(watched.condition.period) / self._metrics.time_scale
+        return watched.due <= now or watched.due > now + width + 2 * DELAY_SECONDS
 
     def _next(self, condition: Condition, now: float) -> float:
         every = cadence(condition.period)

@@ -19,6 +19,7 @@ class Counting:
     def __init__(self, slots: Slots) -> None:
         self._slots = slots
         self._left: dict[VariantSlots, tuple[Endpoint, int]] = {}
+        self._read: dict[VariantSlots, tuple[tuple[float, ...], Counted]] = {}
 
     def read(self) -> Iterator[tuple[object, Counted]]:
         """Of real-time endpoints; asynchronous ones are counted where their requests are settled."""
@@ -29,8 +30,28 @@ class Counting:
                     current[variant] = found.endpoint
         gone = {variant: (endpoint, left - 1) for variant, (endpoint, left) in self._left.items() if left > 1}
         self._left = {**gone, **{variant: (endpoint, KEPT_READINGS) for variant, endpoint in current.items()}}
+        read, self._read = self._read, {}
         for variant, (endpoint, _) in self._left.items():
-            yield variant, _counted(endpoint, variant)
+            sums = _sums(variant)
+            before = read.get(variant)
+            # Most of many variants are idle.
+            counted = before[1] if before is not None and before[0] == sums else _counted(endpoint, variant)
+            self._read[variant] = (sums, counted)
+            yield variant, counted
+
+
+def _sums(slots: VariantSlots) -> tuple[float, ...]:
+    """What changes whenever anything was counted."""
+    counters = slots.counters
+    return (
+        counters.invocations,
+        counters.model_errors,
+        counters.refused,
+        counters.model.total,
+        counters.overhead.total,
+        slots.in_flight,
+        slots.waiting,
+    )
 
 
 def _counted(endpoint: Endpoint, slots: VariantSlots) -> Counted:
