@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from slipway.control.asynchronous import Asynchronous, Surroundings
-from slipway.store import jobs_claims, jobs_places
+from slipway.store import jobs, jobs_claims, jobs_places
 from slipway.store.db import Connection
+from slipway.store.jobs import Queue
+from slipway.store.jobs_places import Version
 from slipway.store.jobs_settle import Result
 
 logger = logging.getLogger(__name__)
@@ -44,6 +46,8 @@ class Keeping:
         self._began = world.now()
         self._adopted = False
         self._forgot = 0.0
+        self._versions: dict[int, Version] = {}
+        """Of the endpoints whose options the busy queues have, by queue."""
 
     async def reconcile(self, key: str) -> float | None:
         """Do what is due; seconds until the next look. Only the empty key means anything."""
@@ -53,6 +57,7 @@ class Keeping:
         busy = await world.db.read(jobs_places.busy_queues)
         soon = BUSY_SECONDS if busy else IDLE_SECONDS
         if busy:
+            await self._refresh(busy)
             soon = min(soon, await self._retries(now))
             await self._rounds(lambda c: jobs_claims.expire(c, world.rules, world.now()))
             await self._rounds(lambda c: jobs_claims.orphans(c, world.rules, world.now()))
@@ -66,6 +71,25 @@ class Keeping:
             self._forgot = now
             await self._forget(now - self._kept_seconds)
         return soon
+
+    async def _refresh(self, busy: Sequence[Queue]) -> None:
+        """Requests end with the topics that their endpoint has now, also if it was updated after they were accepted."""
+
+        def refresh(connection: Connection) -> dict[int, Version]:
+            seen: dict[int, Version] = {}
+            for queue in busy:
+                place = queue.place
+                found = jobs_places.find(connection, place.account, place.region, place.endpoint)
+                if found is None or found.place != place:
+                    continue
+                seen[queue.id] = found.version
+                if self._versions.get(queue.id) == found.version:
+                    continue
+                if (options := jobs_places.options(connection, place)) is not None:
+                    jobs.open_queue(connection, place, options)
+            return seen
+
+        self._versions = await self._world.db.write(refresh)
 
     async def _retries(self, now: float) -> float:
         """Wake dispatchers for requests whose next attempt is due; seconds until the next ones are."""

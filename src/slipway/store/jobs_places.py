@@ -16,6 +16,8 @@ KIND = "endpoint"
 SERVING = ("InService", "Updating", "SystemUpdating", "RollingBack")
 """Statuses of an endpoint whose requests are accepted and claimed."""
 
+Version = tuple[str, float, int, float]
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
@@ -23,7 +25,7 @@ class Found:
 
     place: Place
     serving: bool
-    version: tuple[str, float, int, float]
+    version: Version
     """Another one whenever what it serves with may be another: a key for whoever remembers `options`."""
 
 

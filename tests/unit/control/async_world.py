@@ -123,6 +123,13 @@ class Site:
         replicas = tuple(Replica(f"i-{n}", f"i-{n}", "frames", ()) for n in range(instances))
         self.routed[ARN] = Endpoint(ACCOUNT, REGION, ENDPOINT, (Variant("AllTraffic", 1.0, replicas),), OPTIONS)
 
+    async def update(self, options: AsyncOptions) -> None:
+        """It serves with another configuration."""
+        deployment = Deployment(2, "other", (), (), self.now, asynchronous=options)
+        observed = msgspec.to_builtins(Reached(deployment))
+        statement = resources.resources.update().values(observed=observed, observed_generation=2)
+        await self.db.write(lambda c: c.execute(statement))
+
     async def delete(self) -> None:
         await self.db.write(lambda c: resources.remove(c, ARN))
         self.routed.clear()

@@ -12,7 +12,7 @@ import pytest
 
 from slipway.backing.objects_blobs import Blobs
 from slipway.backing.objects_digests import Digests
-from slipway.core.asynchronous import Outcome, Staged
+from slipway.core.asynchronous import AsyncOptions, Outcome, Staged
 from slipway.link import claims
 from slipway.link.channel import LinkError
 from slipway.link.claims import Claim, Started
@@ -291,6 +291,16 @@ async def test_deleting_the_endpoint_settles_its_requests_and_tells_the_dispatch
     assert len(site.told) == 3
     assert all(told["invocationStatus"] == "Failed" for _, told in site.told)
     assert await site.db.read(lambda c: [queue.backlog for queue in jobs.every_queue(c)]) == [0]
+
+
+async def test_requests_end_with_the_topics_that_their_endpoint_has_now(site: Site, one: FakeDispatcher) -> None:
+    await one.accept(request(), request())
+    first, second = await one.claim()
+    await site.parts.keeping.reconcile("")
+    await site.update(AsyncOptions("s3://bucket/out", success_topic="arn:topic:other"))
+    await site.parts.keeping.reconcile("")
+    await one.settle(succeeded(first), failed(second))
+    assert [topic for topic, _ in site.told] == ["arn:topic:other"]
 
 
 async def test_a_million_orphans_would_not_hold_up_the_rest(

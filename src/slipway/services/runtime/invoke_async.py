@@ -21,6 +21,7 @@ from slipway.settings import Limits
 from slipway.store import jobs, jobs_places
 from slipway.store.db import BadValue, Connection, StoreError, StoreFull
 from slipway.store.jobs import Accepted, NewRequest, Place, Refusal
+from slipway.store.jobs_places import Version
 
 LEAST_TTL = 60
 TOKEN_LENGTH = 128
@@ -50,7 +51,7 @@ class Acceptor:
     def __init__(self, world: World, random: Callable[[int], bytes] = os.urandom) -> None:
         self._world = world
         self._random = random
-        self._options: dict[tuple[str, float, int, float], AsyncOptions | None] = {}
+        self._options: dict[Version, AsyncOptions | None] = {}
 
     async def __call__(self, batch: Sequence[AcceptRequest]) -> tuple[AcceptAnswer, ...]:
         """An answer for each request, in order: durable, or an error. Never raises for a request's sake."""
