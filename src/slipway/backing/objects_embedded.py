@@ -130,19 +130,6 @@ class EmbeddedObjects(Objects):
         finally:
             self._blobs.adopted(held)
 
-    def commit_staged(self, conn: Connection, staged: Staged, account: str) -> Sequence[str]:
-        """Make a staged object visible, within a transaction of `db.write`; blobs to `retire` once that is committed.
-
-        NoSuchBucket, AccessDenied: the bucket has gone, or is another account's.
-        """
-        owned(conn, staged.bucket, account)
-        detail = {"headers": {"ContentType": staged.content_type} if staged.content_type else {}, "metadata": {}}
-        segments = tuple(rows.Segment(blob, size) for blob, _, size in staged.segments)
-        row = rows.ObjectRow(
-            staged.bucket, staged.key, staged.size, staged.etag, self._now(), detail, {}, segments, staged.data
-        )
-        return rows.put_object(conn, row)
-
     def retire(self, blobs: Sequence[str]) -> None:
         """Remove what a committed transaction has replaced."""
         self._blobs.retire(blobs)

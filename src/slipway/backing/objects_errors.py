@@ -7,6 +7,9 @@ from typing import Any
 
 from slipway.wire.errors import AwsError
 
+ObjectsError = AwsError
+"""What an object store raises, for those who use one and speak no AWS otherwise: `code`, `message` and `status` as S3's."""
+
 _ERRORS = {
     "AccessDenied": (403, "Access Denied"),
     "BadDigest": (400, "The Content-MD5 or checksum value that you specified did not match what the server received."),

@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from slipway.backing.objects_errors import ObjectsError
 from slipway.backing.objects_staging import Staging
 from slipway.core.asynchronous import AsyncOptions, Claimed, Outcome
 from slipway.core.routing import RouteTable
@@ -24,7 +25,6 @@ from slipway.data.asynchronous_ledger import Ledger, Link, Verdict
 from slipway.data.asynchronous_places import AsyncSlots, AsyncVariant
 from slipway.link.channel import Channel, LinkClosed, LinkError
 from slipway.link.claims import CANCEL, WAKE, Started
-from slipway.wire.errors import AwsError
 
 logger = logging.getLogger(__name__)
 
@@ -340,7 +340,7 @@ class Dispatch:
         for pause in (*PUBLISH_PAUSES, 0.0):
             try:
                 await staging.publish(published.staged)
-            except (AwsError, OSError) as error:
+            except (ObjectsError, OSError) as error:
                 logger.warning("publication-failed", extra={"id": published.id, "error": repr(error)})
                 await asyncio.sleep(pause)
             else:

@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator, Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, cast
 
+from slipway.backing.objects_errors import ObjectsError
 from slipway.data.invoke import DIED, TIMEOUT, Call
 from slipway.http.body import IncomingBody
 from slipway.http.client import ClientResponse, ConnectFailed, NoAnswer
 from slipway.http.messages import ClientGone, Headers
 from slipway.http.render import BadHeader
-from slipway.wire.errors import AwsError
 from slipway_host.frames import TIMEOUT_HEADER, unpack_head
 
 if TYPE_CHECKING:
@@ -183,7 +183,7 @@ class AsyncCall(Call):
                 cast("AsyncVariant", self.slots).unreached(self, lane)
         except (NoAnswer, ClientGone, BadHeader):
             self._fail(DIED)
-        except (AwsError, OSError, ValueError) as error:  # of the input's pieces, or too few or too many of them
+        except (ObjectsError, OSError, ValueError) as error:  # of the input's pieces, or too few or too many of them
             if self.settle() and not self.answer.done():
                 broke = InputBroke(str(error))
                 broke.__cause__ = error

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TypeVar
 
 from slipway.backing.objects import Reading, Span
+from slipway.backing.objects_errors import ObjectsError
 from slipway.backing.objects_staging import Staging
 from slipway.core.asynchronous import INCLUDED_BODY, AsyncOptions, CauseKind, Claimed, Outcome, Staged
 from slipway.data import invoke
@@ -19,7 +20,6 @@ from slipway.data.asynchronous_places import AsyncVariant
 from slipway.http.body import IncomingBody
 from slipway.http.render import clean_value
 from slipway.names import parse_s3_uri
-from slipway.wire.errors import AwsError
 from slipway_host.frames import MAX_BODY, pack_head
 
 logger = logging.getLogger(__name__)
@@ -163,7 +163,7 @@ class Exchange:
                 text = f"The input object {claimed.input_location} has {size} bytes"
                 raise _Failed("download", f"{text}; at most {self._world.body_bytes} are allowed.")
             data = await _small(reading) if size <= MAX_BODY else None
-        except (AwsError, OSError) as error:
+        except (ObjectsError, OSError) as error:
             raise self._unreadable(error) from error
         self.timing.download = perf_counter() - began
         content_type = claimed.content_type or reading.info.attributes.headers.get("ContentType") or UNTYPED
@@ -179,7 +179,7 @@ class Exchange:
     def _unreadable(self, error: Exception) -> _Failed:
         where = parse_s3_uri(self.claimed.input_location or "")
         place = f" (bucket {where.bucket}, key {where.key})" if where is not None else ""
-        what = f"{error.code}: {error.message}" if isinstance(error, AwsError) else str(error)
+        what = f"{error.code}: {error.message}" if isinstance(error, ObjectsError) else str(error)
         text = f"The input object {self.claimed.input_location} could not be read{place}. {what}"
         return _Failed("download", text)
 
@@ -259,7 +259,7 @@ class Exchange:
             else:
                 stream = kept.through(body)
                 staged = await staging.stage(where.bucket, where.key, stream, content_type, account, most)
-        except (AwsError, OSError) as error:
+        except (ObjectsError, OSError) as error:
             raise self._unwritten(where.bucket, error) from error
         self.timing.upload = perf_counter() - began
         return self.outcome("succeeded", status=answer.status, content_type=content_type, staged=staged, answer=kept.whole())
@@ -273,9 +273,9 @@ class Exchange:
         return _Failed("model-error", cause, answer.status, said[:SAID])
 
     def _unwritten(self, bucket: str, error: Exception) -> _Failed:
-        if isinstance(error, AwsError) and error.code == "EntityTooLarge":
+        if isinstance(error, ObjectsError) and error.code == "EntityTooLarge":
             return _Failed("too-large", self._too_large())
-        what = f"{error.code}: {error.message}" if isinstance(error, AwsError) else str(error)
+        what = f"{error.code}: {error.message}" if isinstance(error, ObjectsError) else str(error)
         location = self.claimed.output_location
         return _Failed("upload", f"The answer could not be written to {location} (bucket {bucket}). {what}")
 
@@ -309,7 +309,7 @@ async def _persistently(work: Callable[[], Awaitable[T]]) -> T:
     for pause in _PAUSES:
         try:
             return await work()
-        except AwsError as error:
+        except ObjectsError as error:
             if error.status is None or error.status < 500 or error.code == "InsufficientStorage":
                 raise
             logger.warning("store-asked-again", extra={"error": error.code})
