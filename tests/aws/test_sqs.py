@@ -364,6 +364,7 @@ def test_what_receive_may_ask_for(sqs: Any, queue: str) -> None:
     refused(lambda: receive(sqs, queue, MaxNumberOfMessages=0), "InvalidParameterValue", "MaxNumberOfMessages")
     refused(lambda: receive(sqs, queue, WaitTimeSeconds=21), "InvalidParameterValue", "WaitTimeSeconds")
     refused(lambda: receive(sqs, queue, VisibilityTimeout=43_201), "InvalidParameterValue", "VisibilityTimeout")
+    refused(lambda: receive(sqs, queue, ReceiveRequestAttemptId="a"), "InvalidParameterValue", "ReceiveRequestAttemptId")
 
 
 def test_a_message_is_shown_again_when_its_time_is_over(cloud: Cloud, sqs: Any, queue: str) -> None:

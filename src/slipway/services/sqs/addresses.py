@@ -15,6 +15,7 @@ from slipway.wire.errors import AwsError
 NAME = re.compile(r"[A-Za-z0-9_-]{1,80}")
 _PATH = re.compile(r"(?:/queue)?/(\d{12})/([A-Za-z0-9_-]{1,80}(?:\.fifo)?)/?")
 MAX_URL = 2048
+NOT_FIFO = "The request includes a parameter that is not valid for this queue type."
 
 
 def queue_arn(ctx: Context, name: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 from slipway.core.queue_attributes import DELAY
 from slipway.core.queue_messages import Attribute, Message, attributes_md5, body_md5
 from slipway.services import Context
-from slipway.services.sqs.addresses import invalid_parameter, invalid_value, unsupported
+from slipway.services.sqs.addresses import NOT_FIFO, invalid_parameter, invalid_value, unsupported
 from slipway.wire.errors import AwsError
 
 MAX_ATTRIBUTES = 10
@@ -28,8 +28,7 @@ def message_of(ctx: Context, entry: Mapping[str, Any]) -> Message:
         raise AwsError("MissingParameter", "The request must contain the parameter MessageBody.", status=400)
     _check_characters(body)
     if entry.get("MessageDeduplicationId") is not None:
-        message = "The request includes a parameter that is not valid for this queue type"
-        raise invalid_parameter(entry["MessageDeduplicationId"], "MessageDeduplicationId", message)
+        raise invalid_parameter(entry["MessageDeduplicationId"], "MessageDeduplicationId", NOT_FIFO)
     group = entry.get("MessageGroupId")
     if group is not None and not _GROUP.fullmatch(group):
         reason = "MessageGroupId can only include alphanumeric and punctuation characters. 1 to 128 in length."

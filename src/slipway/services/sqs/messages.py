@@ -8,7 +8,7 @@ from typing import Any
 from slipway.core.queue_attributes import MAX_MESSAGE, VISIBILITY, WAIT, redrive
 from slipway.core.queue_messages import Message, Receipt, Received, attributes_md5, body_md5, new_handle, read_handle, size_of
 from slipway.services import Context
-from slipway.services.sqs.addresses import arn_of, invalid_parameter, invalid_value, present
+from slipway.services.sqs.addresses import NOT_FIFO, arn_of, invalid_parameter, invalid_value, present
 from slipway.services.sqs.contents import chosen, message_of, sums_of, told
 from slipway.store import queue_messages, queues
 from slipway.store.db import Connection
@@ -63,6 +63,9 @@ async def receive_message(ctx: Context, request: dict[str, Any]) -> dict[str, An
             raise AwsError("InvalidAttributeName", f"Unknown Attribute {name[:80]}.", status=400)
     wait = _between(request, "WaitTimeSeconds", *WAIT, None)
     visibility = _between(request, "VisibilityTimeout", *VISIBILITY, None)
+    attempt = request.get("ReceiveRequestAttemptId")
+    if attempt is not None:
+        raise invalid_parameter(attempt, "ReceiveRequestAttemptId", NOT_FIFO)
     loop = asyncio.get_running_loop()
     began = loop.time()
     with ctx.world.db.watch(queues.topic_of(arn)) as watch:
