@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from slipway.core.asynchronous import Staged
 from slipway.store import objects, topics
 from slipway.store.topics import Subscription, Topic
 from tests.aws.cloud import Cloud
@@ -198,14 +197,12 @@ def test_sequencers_of_a_key_grow(cloud: Cloud, s3: Any, sqs: Any, bucket: str, 
 
 
 def test_objects_of_asynchronous_settlement_are_told_too(cloud: Cloud, s3: Any, sqs: Any, bucket: str, queue: str) -> None:
-    """Its two ways into the store, without a dispatcher."""
+    """Its way into the store, without a dispatcher."""
     configure(s3, bucket, to_queue(cloud, "s3:ObjectCreated:*"))
     rows = [objects.ObjectRow(bucket, f"out/{n}", 1, "e", cloud.world.now(), data=b"x") for n in range(3)]
     cloud.run(cloud.world.db.write(lambda c: objects.put_objects(c, bucket, rows)))
-    staged = Staged(bucket, "staged", 1, "e", "text/plain", data=b"x")
-    cloud.run(cloud.world.db.write(lambda c: cloud.server.objects.commit_staged(c, staged, cloud.account)))
     found = records(sqs, queue)
-    assert [r["s3"]["object"]["key"] for r in found] == ["out/0", "out/1", "out/2", "staged"]
+    assert [r["s3"]["object"]["key"] for r in found] == ["out/0", "out/1", "out/2"]
     assert {r["userIdentity"]["principalId"] for r in found} == {"AWS:slipway"}
 
 
