@@ -220,7 +220,8 @@ async def test_what_control_refuses(tmp_path: Path) -> None:
         assert error_of(answer) == (503, "ServiceUnavailable", "full")
 
 
-async def test_what_comes_meanwhile_is_the_next_batch(tmp_path: Path) -> None:
+async def test_what_comes_meanwhile_is_the_next_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipway.services.runtime.enqueue.ON_THEIR_WAY", 1)
     go = asyncio.Event()
 
     async def slow(batch: tuple[AcceptRequest, ...]) -> tuple[AcceptAnswer, ...]:
@@ -241,6 +242,7 @@ async def test_what_comes_meanwhile_is_the_next_batch(tmp_path: Path) -> None:
 
 async def test_too_many_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slipway.services.runtime.enqueue.WAITING", 2)
+    monkeypatch.setattr("slipway.services.runtime.enqueue.ON_THEIR_WAY", 1)
     go = asyncio.Event()
 
     async def slow(batch: tuple[AcceptRequest, ...]) -> tuple[AcceptAnswer, ...]:

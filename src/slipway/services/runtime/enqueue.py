@@ -1,7 +1,7 @@
 """InvokeEndpointAsync in the gateway: proven and read here, accepted by control in batches (hosting.md 4.2).
 
-All that have come while one batch is on its way are the next, as in a group commit: control writes each batch in one
-transaction, and the caller hears 202 once that is on disk. What the members may be, control judges.
+All that have come while earlier batches are on their way are the next, as in a group commit: control writes each batch in
+one transaction, and the caller hears 202 once that is on disk. What the members may be, control judges.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ logger = logging.getLogger(__name__)
 BATCH = 1000
 """Requests of one message to control."""
 BATCH_BYTES = 8 * 1024 * 1024
+ON_THEIR_WAY = 2
+"""Batches that control has at a time: one is read while the one before is on its way to the disk."""
 WAITING = 10_000
 """Requests that wait for a batch; beyond it 503. And their bytes."""
 WAITING_BYTES = 64 * 1024 * 1024
@@ -109,6 +111,8 @@ class Enqueue:
         self._bytes = 0
         self._due = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self._room = asyncio.Semaphore(ON_THEIR_WAY)
+        self._on_their_way: set[asyncio.Task[None]] = set()
 
     def start(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -117,6 +121,9 @@ class Enqueue:
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        for task in self._on_their_way:
+            task.cancel()
+        await asyncio.gather(*self._on_their_way, return_exceptions=True)
         self._answer(self._take(len(self._waiting), 1 << 62), _unavailable(_AWAY))
 
     def add(self, acceptance: Acceptance) -> None:
@@ -148,11 +155,20 @@ class Enqueue:
                 self._answer(self._take(len(self._waiting), 1 << 62), _unavailable(_AWAY))
                 self._due.clear()
                 continue
+            await self._room.acquire()
             batch = self._take(self._batch, BATCH_BYTES)
             if not self._waiting:
                 self._due.clear()
-            if batch:
-                await self._accept(channel, batch)
+            if not batch:
+                self._room.release()
+                continue
+            task = asyncio.create_task(self._accept(channel, batch))
+            self._on_their_way.add(task)
+            task.add_done_callback(self._arrived)
+
+    def _arrived(self, task: asyncio.Task[None]) -> None:
+        self._on_their_way.discard(task)
+        self._room.release()
 
     async def _accept(self, channel: Channel, batch: Sequence[Acceptance]) -> None:
         requests = tuple([acceptance.request for acceptance in batch])
