@@ -51,7 +51,7 @@ def writing_engine(url: URL) -> Engine:
         return _sqlite(
             url,
             begin="BEGIN IMMEDIATE",
-            # a checkpoint writes what many commits have changed: four times the usual distance, 16 MB, and it writes less in all
+            # checkpoints four times as far apart as usual (16 MB) write less: many commits change the same pages
             pragmas=("synchronous=FULL", "wal_autocheckpoint=4000", "foreign_keys=ON", "journal_size_limit=67108864"),
         )
     return _postgresql(url)
