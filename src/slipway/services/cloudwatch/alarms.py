@@ -171,8 +171,7 @@ async def describe_alarms_for_metric(ctx: Context, request: dict[str, Any]) -> d
     same = [
         alarm
         for alarm in found
-        if all(alarm.spec.get(name) == value for name, value in wanted.items())
-        and _dimensions(alarm.spec) == dimensions
+        if all(alarm.spec.get(name) == value for name, value in wanted.items()) and _dimensions(alarm.spec) == dimensions
     ]
     return {"MetricAlarms": [described(alarm) for alarm in same]}
 
