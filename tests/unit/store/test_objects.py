@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Connection, create_engine
@@ -96,3 +97,35 @@ async def test_a_large_row_survives(db: Db) -> None:
         return found.data
 
     assert await db.write(put) == data
+
+
+@settings(deadline=None, max_examples=40)
+@given(before=st.lists(st.sampled_from("abcd"), unique=True), puts=st.lists(st.sampled_from("abcd"), min_size=1, max_size=6))
+def test_objects_put_together_are_objects_put_one_by_one(before: list[str], puts: list[str]) -> None:
+    """The same rows, and the same blobs left over."""
+
+    def row(key: str, blob: str) -> rows.ObjectRow:
+        return rows.ObjectRow("b", key, 1, blob, 0.0, segments=[rows.Segment(blob, 1)])
+
+    def run(together: bool) -> tuple[list[tuple[str, str]], set[str]]:
+        engine = create_engine("sqlite://")
+        with engine.begin() as conn:
+            metadata.create_all(conn)
+            rows.insert_bucket(conn, rows.BucketRow("b", "me", "r", 0.0))
+            for key in before:
+                rows.put_object(conn, row(key, f"old-{key}"))
+            new = [row(key, f"new-{number}") for number, key in enumerate(puts)]
+            if together:
+                left = rows.put_objects(conn, "b", new)
+            else:
+                left = [blob for each in new for blob in rows.put_object(conn, each)]
+            found = [(each.key, each.etag) for each in rows.list_page(conn, "b", "", "", "", 100).rows]
+        engine.dispose()
+        return found, set(left)
+
+    assert run(True) == run(False)
+
+
+async def test_nothing_is_put_into_a_bucket_that_is_not_there(db: Db) -> None:
+    with pytest.raises(rows.NoBucket):
+        await db.write(lambda c: rows.put_objects(c, "none", [rows.ObjectRow("none", "k", 0, "e", 0.0, data=b"")]))
