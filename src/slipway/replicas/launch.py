@@ -27,6 +27,8 @@ _START = "start.sh"
 WORKERS = "SAGEMAKER_MODEL_SERVER_WORKERS"
 MAX_WORKERS = 256
 """Of one container: each has a socket, which the keeper opens."""
+UNBOUNDED = 1 << 62
+"""Bytes of an answer that somebody else bounds."""
 _TARGET = re.compile(r"/opt/ml(/[A-Za-z0-9._-]+)+")
 _ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,60}")
 
@@ -52,7 +54,7 @@ class Tools:
     response_bytes: int = 25 * 1024 * 1024
     request_bytes: int = 25 * 1024 * 1024
     async_body_bytes: int = 1024**3
-    """Of a request and of an answer, in a replica of an asynchronous endpoint."""
+    """Of a request to a replica of an asynchronous endpoint."""
     _next_uid: int = field(default=0)
 
     def run_dir(self, spec: ReplicaSpec) -> str:
@@ -233,7 +235,7 @@ def _config(spec: ReplicaSpec, tools: Tools, prepared: Prepared, model: str, cod
         "gid": None,
         "isolated": spec.isolated,
         "invoke_seconds": tools.invoke_seconds,
-        "response_bytes": tools.async_body_bytes if spec.asynchronous else tools.response_bytes,
+        "response_bytes": UNBOUNDED if spec.asynchronous else tools.response_bytes,  # the dispatcher bounds it
         "request_bytes": tools.async_body_bytes if spec.asynchronous else tools.request_bytes,
     }
 

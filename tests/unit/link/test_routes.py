@@ -109,6 +109,18 @@ async def test_snapshot_then_changes_then_acknowledged(setup: Setup) -> None:
     assert gateway.taken == [table(1, a="r1"), table(2, a="r1", b="r2"), table(3, b="r3")]
 
 
+async def test_a_dispatcher_keeps_no_file(setup: Setup) -> None:
+    taken: list[RouteTable] = []
+    subscriber = RouteSubscriber(setup.path, None, taken.append, lambda: ())
+    assert not subscriber.load()
+    setup.feed.publish(table(1, a="r1"))
+    subscriber.start()
+    await asyncio.wait_for(setup.feed.acknowledged(1), 5)
+    await until(lambda: taken == [table(1, a="r1")])
+    await subscriber.close()
+    assert list(setup.folder.glob("*.json*")) == []
+
+
 async def test_a_gateway_that_came_before_the_first_table(setup: Setup) -> None:
     gateway = setup.gateway()
     gateway.subscriber.start()
