@@ -35,7 +35,8 @@ LOAD = "import joblib, os\ndef model_fn(d):\n    return joblib.load(os.path.join
 
 def blocks() -> list[tuple[str, str]]:
     found = [(match[1], match[2]) for match in BLOCK.finditer((ROOT / "README.md").read_text())]
-    assert [language for language, _ in found] == ["sh", "sh", "sh", "python", "python", "sh"], "a block without a test"
+    languages = [language for language, _ in found]
+    assert languages == ["sh", "sh", "sh", "python", "python", "python", "sh"], "a block without a test"
     return found
 
 
@@ -45,7 +46,7 @@ def test_make_targets_of_the_readme_exist() -> None:
 
 
 def test_the_first_session(tmp_path: Path) -> None:
-    (_, _), (_, up), (_, shell), (_, boto), (_, sdk), (_, more) = blocks()
+    (_, _), (_, up), (_, shell), (_, boto), (_, later), (_, sdk), (_, more) = blocks()
     tools = f"{BIN}:{Path(client_python(*AWS_CLI)).parent}:{os.environ['PATH']}"
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SAGEMAKER_", "SLIPWAY_"))}
     cache = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
@@ -66,8 +67,9 @@ def test_the_first_session(tmp_path: Path) -> None:
         client = {**environment, **client_environment(data_dir, "")}
         told = subprocess.run(here(shell), shell=True, env=environment, capture_output=True, text=True, check=True)
         assert "123456789012" in told.stdout
-        told = subprocess.run([sys.executable, "-c", boto], env=client, capture_output=True, text=True, check=False)
-        assert told.stdout == "b'42.0'\n", told.stderr
+        for script in (boto, later):
+            told = subprocess.run([sys.executable, "-c", script], env=client, capture_output=True, text=True, check=False)
+            assert told.stdout == "b'42.0'\n", told.stderr
         prepare_iris(client, tmp_path)
         told = subprocess.run(
             [client_python(*SDK_2), "-c", sdk], env=client, cwd=tmp_path, capture_output=True, text=True, check=False
@@ -77,6 +79,7 @@ def test_the_first_session(tmp_path: Path) -> None:
         told = subprocess.run(more, shell=True, env=client, capture_output=True, text=True, check=True)
         assert '"EndpointName": "double"' in told.stdout
         assert "InService" in told.stdout
+        assert "succeeded" in told.stdout
     finally:
         os.killpg(server.pid, signal.SIGINT)
         server.wait(15)
