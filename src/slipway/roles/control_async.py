@@ -19,6 +19,7 @@ from slipway.control.asynchronous_metrics import BacklogMetrics, Served
 from slipway.core.asynchronous import AcceptAnswer, AcceptRequest
 from slipway.core.filter_policies import TooMuchWork
 from slipway.core.routing import Endpoint
+from slipway.core.s3_events import Origin
 from slipway.core.sns_messages import Notice, Seal
 from slipway.link.routes import process_alive
 from slipway.names import parse_s3_uri
@@ -121,7 +122,8 @@ class AsyncParts:
 
 def rules(settings: Settings, objects: Objects, seal: Seal | None) -> Rules:
     """How asynchronous requests end here."""
-    return Rules(announcing(seal), settings.limits.async_attempts, not isinstance(objects, EmbeddedObjects))
+    external = not isinstance(objects, EmbeddedObjects)
+    return Rules(announcing(seal), settings.limits.async_attempts, external, Origin(seal=seal))
 
 
 def announcing(seal: Seal | None) -> Announce:

@@ -6,6 +6,7 @@ completion, asynchronous settlement) need not think of it. The rules are a colum
 
 from __future__ import annotations
 
+import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,10 +14,13 @@ from typing import Any
 from sqlalchemy import Connection
 
 from slipway.core import s3_events
+from slipway.core.filter_policies import TooMuchWork
 from slipway.core.queue_messages import Message
 from slipway.core.s3_events import Event, Origin, Place, Rule
 from slipway.core.sns_messages import Notice
 from slipway.store import queues, topics
+
+logger = logging.getLogger(__name__)
 
 
 def emit(
@@ -40,8 +44,13 @@ def send(connection: Connection, rule: Rule, texts: Sequence[str], origin: Origi
         queues.send_all(connection, queue, [Message(text, sender=s3_events.SENDER) for text in texts], now)
         return True
     for text in texts:
-        if topics.publish(connection, rule.target, Notice(text, subject=s3_events.SUBJECT), now, seal=origin.seal) is None:
-            return False
+        notice = Notice(text, subject=s3_events.SUBJECT)
+        try:
+            if topics.publish(connection, rule.target, notice, now, seal=origin.seal) is None:
+                return False
+        except TooMuchWork:
+            # Another try would not be any easier, and the object has to be written.
+            logger.warning("event-too-much-work", extra={"topic": rule.target})
     return True
 
 

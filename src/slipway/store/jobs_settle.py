@@ -27,6 +27,7 @@ from slipway.core.asynchronous import (
     Staged,
     State,
 )
+from slipway.core.s3_events import SLIPWAY, Origin
 from slipway.names import parse_s3_uri
 from slipway.store import jobs, objects
 from slipway.store.jobs import COLUMNS, Job, Place, Queue, requests
@@ -48,6 +49,8 @@ class Rules:
     """Attempts whose worker may die before the request is given up."""
     external: bool = False
     """Objects are in an external store: it has to be told after the commit."""
+    origin: Origin = SLIPWAY
+    """What the buckets' event notifications say of outputs and failure objects."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,7 +253,7 @@ def finish(connection: Connection, ends: Sequence[End], queues: dict[int, Queue]
     An answer that cannot be kept under its output location turns success into failure.
     """
     result = Result()
-    shelf = Shelf(connection, now)
+    shelf = Shelf(connection, now, rules.origin)
     values: list[dict[str, Any]] = []
     moves: Counter[tuple[int, State, State]] = Counter()
     for end in ends:
@@ -302,9 +305,10 @@ def _end_values(end: End, notice: dict[str, Any] | None, failure: str | None, no
 class Shelf:
     """The objects that one transaction puts, and whose the buckets are."""
 
-    def __init__(self, connection: Connection, now: float) -> None:
+    def __init__(self, connection: Connection, now: float, origin: Origin = SLIPWAY) -> None:
         self._connection = connection
         self._now = now
+        self._origin = origin
         self._owners: dict[str, str | None] = {}
         self._rows: dict[str, list[objects.ObjectRow]] = {}
 
@@ -332,7 +336,11 @@ class Shelf:
 
     def store(self) -> list[str]:
         """Put them; the blobs that nothing names any more."""
-        return [blob for bucket, rows in self._rows.items() for blob in objects.put_objects(self._connection, bucket, rows)]
+        return [
+            blob
+            for bucket, rows in self._rows.items()
+            for blob in objects.put_objects(self._connection, bucket, rows, self._origin)
+        ]
 
 
 def _kept(end: End, place: Place, rules: Rules, shelf: Shelf, result: Result) -> End:
