@@ -287,6 +287,9 @@ def measured(begun: datetime) -> dict[str, tuple[list[datetime], list[float]]]:
             dimensions.append({"Name": "VariantName", "Value": "AllTraffic"})
         asked = {"Namespace": namespace, "MetricName": metric, "Dimensions": dimensions}
         queries.append({"Id": name, "MetricStat": {"Metric": asked, "Period": 60, "Stat": statistic}})
+    # A minute without a sample is one without an instance.
+    queries[-1] |= {"Id": "samples", "ReturnData": False}
+    queries.append({"Id": "instances", "Expression": "FILL(samples, 0)"})
     found: dict[str, tuple[list[datetime], list[float]]] = {name: ([], []) for name, *_ in METRICS}
     span = {"StartTime": begun - timedelta(seconds=5), "EndTime": datetime.now(UTC) + timedelta(seconds=5)}
     for page in cloudwatch.get_paginator("get_metric_data").paginate(
