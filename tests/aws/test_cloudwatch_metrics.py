@@ -29,9 +29,13 @@ def client(request: pytest.FixtureRequest, cloud: Cloud) -> Iterator[Any]:
 
     again: Any = Loader(extra_search_paths=loader.search_paths)
     load = again.load_service_model
-    again.load_service_model = lambda name, kind, version=None: (
-        chosen if (name, kind) == ("cloudwatch", "service-2") else load(name, kind, version)
-    )
+
+    def loaded(service_name: str, type_name: str, api_version: str | None = None) -> Any:
+        return (
+            chosen if (service_name, type_name) == ("cloudwatch", "service-2") else load(service_name, type_name, api_version)
+        )
+
+    again.load_service_model = loaded
     session.register_component("data_loader", again)
     made = session.create_client(
         "cloudwatch",

@@ -136,13 +136,16 @@ def evaluate(
     return evaluate_all(series, expressions, wanted, grid)
 
 
-def sampled(connection: Connection, metrics: Metrics, ask: Ask, start: float, end: float) -> list[tuple[float, float, float]]:
-    """Begin, value and number of samples of each period of one metric, of what was flushed."""
-    if ask.metric is None or ask.read is None:
-        raise BadQuery(ask.id)
-    found = metrics.read(connection, Query(ask.metric, start, end, ask.period, ask.unit))
-    told = values(found, ask.read)
-    return [(point.start, told[point.start], point.statistics.count) for point in found if point.start in told]
+def sampled(
+    connection: Connection, metrics: Metrics, asks: Sequence[Ask], start: float, end: float
+) -> list[list[tuple[float, float, float]]]:
+    """Of each ask (all of metrics, of one period): begin, value and number of samples of each period that was flushed."""
+    queries = [Query(ask.metric, start, end, ask.period, ask.unit) for ask in asks if ask.metric is not None]
+    found = []
+    for ask, points in zip(asks, metrics.read_many(connection, queries), strict=True):
+        told = values(points, ask.read) if ask.read is not None else {}
+        found.append([(point.start, told[point.start], point.statistics.count) for point in points if point.start in told])
+    return found
 
 
 def times(start: float, end: float, width: float) -> list[float]:

@@ -50,6 +50,11 @@ class _Watched:
     """Id of the query whose series is compared."""
     due: float
 
+    @property
+    def only(self) -> Ask | None:
+        """The one metric that it is of; None: metric math."""
+        return self.asks[0] if len(self.asks) == 1 and self.asks[0].metric is not None else None
+
 
 @dataclass(frozen=True, slots=True)
 class _Change:
@@ -100,6 +105,7 @@ class Alarms:
         self._compared = now
         for arn in self._watched.keys() - there.keys():
             del self._watched[arn]
+        others = []
         for arn, (updated, transitioned, acted) in there.items():
             known = self._watched.get(arn)
             if (
@@ -107,26 +113,33 @@ class Alarms:
                 or (known.alarm.updated, known.alarm.transitioned) != (updated, transitioned)
                 or acted < transitioned
             ):
-                await self._look_at(arn)
+                others.append(arn)
+        for alarm in await self._db.read(lambda c: alarms.by_arns(c, others)) if others else ():
+            await self._take(alarm)
 
     async def _look_at(self, arn: str) -> None:
-        """Take an alarm over as it is in the store; do what a transition that somebody wrote there still asks for."""
+        """Take an alarm over as it is in the store."""
         alarm = await self._db.read(lambda c: alarms.by_arn(c, arn))
         if alarm is None:
             self._watched.pop(arn, None)
-            return
-        known = self._watched.get(arn)
-        if known is None or known.alarm.updated != alarm.updated:
+        elif await self._take(alarm):
+            self._wake(KIND, "")
+
+    async def _take(self, alarm: Alarm) -> bool:
+        """Take it over, and do what a transition that somebody wrote there still asks for; whether it is to be evaluated."""
+        known = self._watched.get(alarm.arn)
+        fresh = known is None or known.alarm.updated != alarm.updated
+        if known is None or fresh:
             watched = _watch(alarm, self._now())
             if watched is None:
-                return
-            self._watched[arn] = watched
-            self._wake(KIND, "")
+                return False
+            self._watched[alarm.arn] = watched
         else:
             known.alarm = alarm
         if alarm.acted < alarm.transitioned:
-            await self._db.write(lambda c: self._act_on(c, arn))
+            await self._db.write(lambda c: self._act_on(c, alarm.arn))
             self._wake_policies(alarm)
+        return fresh
 
     # Evaluation
 
@@ -164,34 +177,54 @@ class Alarms:
 
     def _verdicts(self, connection: Connection, due: Sequence[_Watched], now: float) -> list[_Change]:
         """Only those that say another state."""
-        found = []
+        found: list[_Change] = []
+        alike: dict[tuple[int, int], list[_Watched]] = {}
         for watched in due:
-            try:
-                verdict = self._verdict(connection, watched, now)
-            except (MathError, ArithmeticError, ValueError) as error:  # one that cannot be read must not stop the others
-                logger.info("alarm-not-evaluated", extra={"alarm": watched.alarm.arn, "error": str(error)})
-                continue
-            if verdict is not None and verdict.state != watched.alarm.state:
-                found.append(_Change(watched.alarm, verdict))
+            if watched.only is not None:
+                alike.setdefault((watched.condition.period, watched.condition.range), []).append(watched)
+            else:
+                found += self._judged(watched, now, self._of_math(connection, watched, now))
+        for (period, _), group in alike.items():
+            start, end = self._span(group[0].condition, now)
+            width = period / self._metrics.time_scale
+            asks = [watched.only for watched in group if watched.only is not None]
+            for watched, points in zip(
+                group, metrics_queries.sampled(connection, self._metrics, asks, start, end), strict=True
+            ):
+                window: list[Datum | None] = [None] * watched.condition.range
+                for at, value, samples in points:
+                    window[min(round((at - start) / width), watched.condition.range - 1)] = Datum(at, value, samples)
+                found += self._judged(watched, now, window)
         return found
 
-    def _verdict(self, connection: Connection, watched: _Watched, now: float) -> Verdict | None:
-        condition = watched.condition
+    def _span(self, condition: Condition, now: float) -> tuple[float, float]:
+        """The evaluation range: up to the last period that has ended."""
         end = self._metrics.floor(now - DELAY_SECONDS / 2, cadence(condition.period))
+        return end - condition.range * condition.period / self._metrics.time_scale, end
+
+    def _of_math(self, connection: Connection, watched: _Watched, now: float) -> list[Datum | None] | None:
+        """None: it cannot be evaluated."""
+        condition = watched.condition
+        start, end = self._span(condition, now)
         width = condition.period / self._metrics.time_scale
-        start = end - condition.range * width
         spans = {ask.period: (start, end) for ask in watched.asks}
-        only = watched.asks[0] if len(watched.asks) == 1 and watched.asks[0].metric is not None else None
+        try:
+            found = metrics_queries.evaluate(connection, self._metrics, watched.asks, [watched.wanted], spans)[watched.wanted]
+        except MathError as error:
+            logger.info("alarm-not-evaluated", extra={"alarm": watched.alarm.arn, "error": str(error)})
+            return None
         window: list[Datum | None] = [None] * condition.range
-        if only is not None:
-            for at, value, samples in metrics_queries.sampled(connection, self._metrics, only, start, end):
-                window[min(max(round((at - start) / width), 0), condition.range - 1)] = Datum(at, value, samples)
-            return evaluate(condition, window, watched.alarm.state, now)
-        found = metrics_queries.evaluate(connection, self._metrics, watched.asks, [watched.wanted], spans)[watched.wanted]
         if len(found) == 1:
             for at, value in found[0].points.items():
                 window[min(max(int((at - start) / width + 1e-4), 0), condition.range - 1)] = Datum(at, value)
-        return evaluate(condition, window, watched.alarm.state, now)
+        return window
+
+    def _judged(self, watched: _Watched, now: float, window: list[Datum | None] | None) -> list[_Change]:
+        """The change, if there is one."""
+        if window is None:
+            return []
+        verdict = evaluate(watched.condition, window, watched.alarm.state, now)
+        return [_Change(watched.alarm, verdict)] if verdict is not None and verdict.state != watched.alarm.state else []
 
     # Acting
 

@@ -68,6 +68,9 @@ history = Table(
     Index("ix_alarm_history_at", "at"),
 )
 
+_CHUNK = 300
+"""Rows of one statement."""
+
 CONFIGURATION = "ConfigurationUpdate"
 STATE = "StateUpdate"
 ACTION = "Action"
@@ -128,6 +131,15 @@ def get(connection: Connection, account: str, region: str, name: str) -> Alarm |
 def by_arn(connection: Connection, arn: str) -> Alarm | None:
     row = connection.execute(select(alarms).where(alarms.c.arn == arn)).one_or_none()
     return None if row is None else _alarm(row)
+
+
+def by_arns(connection: Connection, arns: Sequence[str]) -> list[Alarm]:
+    """Those of them that there are; in chunks, if there are thousands."""
+    return [
+        _alarm(row)
+        for start in range(0, len(arns), _CHUNK)
+        for row in connection.execute(select(alarms).where(alarms.c.arn.in_(arns[start : start + _CHUNK])))
+    ]
 
 
 def delete(connection: Connection, account: str, region: str, name: str, now: float) -> bool:

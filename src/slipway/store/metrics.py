@@ -118,18 +118,35 @@ def metric(account: str, region: str, namespace: str, name: str, dimensions: Map
 
 def resolve(connection: Connection, keys: Iterable[tuple[Metric, str]]) -> dict[tuple[Metric, str], int]:
     """The ids of those series (metric and unit) that there are."""
-    wanted = sorted(set(keys), key=lambda k: (k[0].account, k[0].region, k[0].namespace, k[0].name))
+    asked = set(keys)
     found: dict[tuple[Metric, str], int] = {}
-    for group, members in groupby(wanted, key=lambda k: (k[0].account, k[0].region, k[0].namespace, k[0].name)):
-        for chunk in _chunks(members):
-            texts = {(_text(m.dimensions), unit): (m, unit) for m, unit in chunk}
-            where = and_(*(c == v for c, v in zip(_NAMES, group, strict=True)), series.c.dimensions.in_([t for t, _ in texts]))
-            for row in connection.execute(select(series.c.id, series.c.dimensions, series.c.unit).where(where)):
-                if (known := texts.get((row.dimensions, row.unit))) is not None:
-                    found[known] = row.id
+    for ident, name in _identities(connection, {metric for metric, _ in asked}):
+        if name in asked:
+            found[name] = ident
     return found
 
 
+def _identities(connection: Connection, wanted: Iterable[Metric]) -> Iterator[tuple[int, tuple[Metric, str]]]:
+    """Id, metric and unit of each series of these metrics."""
+    ordered = sorted(wanted, key=_place)
+    for place, members in groupby(ordered, key=_place):
+        for chunk in _chunks(members):
+            named = {(each.name, _text(each.dimensions)): each for each in chunk}
+            where = and_(
+                *(c == v for c, v in zip(_PLACE, place, strict=True)),
+                series.c.name.in_({name for name, _ in named}),
+                series.c.dimensions.in_({text for _, text in named}),
+            )
+            for row in connection.execute(select(series.c.id, series.c.name, series.c.dimensions, series.c.unit).where(where)):
+                if (known := named.get((row.name, row.dimensions))) is not None:
+                    yield row.id, (known, row.unit)
+
+
+def _place(metric: Metric) -> tuple[str, str, str]:
+    return metric.account, metric.region, metric.namespace
+
+
+_PLACE = (series.c.account, series.c.region, series.c.namespace)
 _NAMES = (series.c.account, series.c.region, series.c.namespace, series.c.name)
 
 
@@ -196,11 +213,11 @@ def _identified(connection: Connection, names: Mapping[tuple[Metric, str], float
             }
             for (m, unit), at in chunk
         ]
-        statement: Any = insert(connection, series).values(values)
+        statement: Any = insert(connection, series)
         there = [*_NAMES, series.c.dimensions, series.c.unit]
         newer = func.max if connection.dialect.name == "sqlite" else func.greatest
         changed = {"last": newer(series.c.last, statement.excluded.last)}
-        connection.execute(statement.on_conflict_do_update(index_elements=there, set_=changed))
+        connection.execute(statement.on_conflict_do_update(index_elements=there, set_=changed), values)
     return resolve(connection, names)
 
 
@@ -215,10 +232,11 @@ def _merge(connection: Connection, rows: Mapping[tuple[int, int, float], Statist
                 before = _statistics(row)
                 before.merge(whole[row.series])
                 whole[row.series] = before
-            values = [_row(ident, step, start, statistics) for ident, statistics in whole.items()]
-            statement: Any = insert(connection, points).values(values)
+            # One statement for each row, prepared once: a statement of many rows takes SQLAlchemy longer than the database.
+            statement: Any = insert(connection, points)
             changed = {c: statement.excluded[c] for c in ("count", "sum", "minimum", "maximum", "buckets")}
-            connection.execute(statement.on_conflict_do_update(index_elements=["series", "step", "start"], set_=changed))
+            upsert = statement.on_conflict_do_update(index_elements=["series", "step", "start"], set_=changed)
+            connection.execute(upsert, [_row(ident, step, start, statistics) for ident, statistics in whole.items()])
 
 
 def read(
@@ -230,6 +248,21 @@ def read(
         where.append(series.c.unit == unit)
     columns = select(points, series.c.unit).join(series, series.c.id == points.c.series).where(*where).order_by(points.c.start)
     return [Point(row.unit, row.start, row.step, _statistics(row)) for row in connection.execute(columns)]
+
+
+def read_many(
+    connection: Connection, wanted: Iterable[Metric], start: float, end: float, longest: int
+) -> dict[Metric, list[Point]]:
+    """As `read`, of many metrics at once; those without points are not named."""
+    found: dict[Metric, list[Point]] = {}
+    for chunk in _chunks(_identities(connection, set(wanted))):
+        names = dict(chunk)
+        when = and_(points.c.start >= start, points.c.start < end, points.c.step <= longest)
+        query = select(points).where(points.c.series.in_(list(names)), when).order_by(points.c.start)
+        for row in connection.execute(query):
+            metric, unit = names[row.series]
+            found.setdefault(metric, []).append(Point(unit, row.start, row.step, _statistics(row)))
+    return found
 
 
 def _is(wanted: Metric) -> list[Any]:
