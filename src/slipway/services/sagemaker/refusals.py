@@ -135,7 +135,7 @@ NO_EFFECT: tuple[NoEffect, ...] = (
         "AsyncInferenceConfig.OutputConfig.KmsKeyId",
         "kept and given back: objects are not encrypted by slipway",
     ),
-    NoEffect("CreateEndpointConfig", "MetricsConfig", "kept and given back: metrics come later"),
+    NoEffect("CreateEndpointConfig", "MetricsConfig", "kept and given back: all metrics are published, once a minute"),
     *(
         NoEffect(op, f"DeploymentConfig.{path}", why)
         for op in ("CreateEndpoint", "UpdateEndpoint")
