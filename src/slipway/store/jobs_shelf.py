@@ -5,6 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Connection
 
 from slipway.core.asynchronous import Staged
+from slipway.core.s3_events import SLIPWAY, Origin
 from slipway.store import objects
 
 
