@@ -30,7 +30,7 @@ def window(text: str) -> list[Datum | None]:
     return [Datum(60.0 * at, values[mark]) if mark in values else None for at, mark in enumerate(text.split())]
 
 
-# The user guide's tables, "How alarm state is evaluated when data is missing": columns missing, ignore, breaching, notBreaching.
+# The user guide's tables ("How alarm state is evaluated when data is missing"): missing, ignore, breaching, notBreaching.
 TABLE_3_OF_3 = [
     ("0 - X - X", (OK, OK, OK, OK)),
     ("0 - - - -", (OK, OK, OK, OK)),
@@ -102,11 +102,13 @@ def reason(marks: str, m: int, n: int, missing: str = "missing", before: str = O
         (reason("- - - - -", 3, 3), "Insufficient Data: 3 datapoints were unknown."),
         (
             reason("- - - - -", 3, 3, "breaching"),
-            "Threshold Crossed: no datapoints were received for 3 periods and 3 missing datapoints were treated as [Breaching].",
+            "Threshold Crossed: no datapoints were received for 3 periods and 3 missing datapoints were treated as "
+            "[Breaching].",
         ),
         (
             reason("- - -", 1, 1, "notBreaching", before=ALARM),
-            "Threshold Crossed: no datapoints were received for 1 period and 1 missing datapoint was treated as [NonBreaching].",
+            "Threshold Crossed: no datapoints were received for 1 period and 1 missing datapoint was treated as "
+            "[NonBreaching].",
         ),
     ],
 )
