@@ -166,7 +166,7 @@ def test_predefined_metrics(cloud: Cloud, scaling: Any) -> None:
 def test_metric_math(cloud: Cloud, scaling: Any) -> None:
     register(scaling)
     stat = {"Metric": {"Namespace": "N", "MetricName": "M", "Dimensions": [{"Name": "a", "Value": "b"}]}, "Stat": "Sum"}
-    queries = [
+    queries: list[dict[str, Any]] = [
         {"Id": "m1", "MetricStat": stat, "ReturnData": False},
         {"Id": "e1", "Expression": "m1 / 2", "Label": "half"},
     ]
