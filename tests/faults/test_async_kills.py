@@ -1,128 +1,169 @@
-"""kill -9 of every role and of replicas while asynchronous requests run: each that was accepted ends well, once, and whole."""
+"""kill -9 of everything while asynchronous requests run: each that was accepted ends once, whole, and is told of once.
+
+`make test` runs the short form, `make heavy` a longer one, `make kills` 20,000 requests under 500 kills.
+"""
 
 from __future__ import annotations
 
-import collections
-import hashlib
 import json
-import random
+import os
+import socket
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
-from botocore.exceptions import BotoCoreError, ClientError
 
+from slipway.cli import launch
+from slipway.cli.launch import temporary
 from tests.e2e.asynchronous import Asynchronous
-from tests.e2e.deployments import BUCKET, Deployments, script
-from tests.faults.load import hosts, role
+from tests.e2e.deployments import Deployments
+from tests.faults import async_audit, async_model
+from tests.faults.async_audit import ask, drained, ends, executed, heard, listed, nothing_is_left, table
+from tests.faults.async_clients import Clients
+from tests.faults.async_consumer import Consumer
+from tests.faults.async_killer import Killer
+from tests.faults.async_model import Executions
 
-pytestmark = [pytest.mark.xdist_group("faults-async-kills"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.xdist_group("faults-async-kills")]
 
-KIND = "application/octet-stream"
-
-WORK = """
-import time
-
-def model_fn(model_dir):
-    return None
-
-def transform_fn(model, data, content_type, accept):
-    time.sleep(0.02)
-    return data * 2, content_type or "application/octet-stream"
-"""
-
-
-def clients(found: Asynchronous, count: int, seconds: float, done: threading.Event) -> dict[str, tuple[str, bytes]]:
-    """Requests for as long as the kills take; by inference id where the answer goes and what it must be."""
-    accepted: dict[str, tuple[str, bytes]] = {}
-    s3, runtime = found.server.s3, found.server.client("sagemaker-runtime", retries={"max_attempts": 5, "mode": "standard"})
-
-    def one(number: int) -> None:
-        chance = random.Random(number)
-        serial = 0
-        while not done.is_set():
-            serial += 1
-            body = chance.randbytes(chance.choice((10, 1000, 60_000, 300_000)))
-            ident = f"{number}-{serial}"
-            try:
-                if len(body) < 1000:
-                    where: dict[str, Any] = {"Body": body}
-                else:
-                    s3.put_object(Bucket=BUCKET, Key=ident, Body=body)
-                    where = {"InputLocation": f"s3://{BUCKET}/{ident}"}
-                told = runtime.invoke_endpoint_async(EndpointName=found.name, InferenceId=ident, ContentType=KIND, **where)
-            except (ClientError, BotoCoreError):
-                continue  # not accepted, as far as anybody knows
-            accepted[ident] = (told["OutputLocation"], body * 2)
-            time.sleep(0.02)
-
-    with ThreadPoolExecutor(count) as pool:
-        for number in range(count):
-            pool.submit(one, number)
-        done.wait(seconds)
-        done.set()
-    return accepted
+REQUESTS = int(os.environ.get("SLIPWAY_KILLS_REQUESTS", "2000"))
+"""Of the heavy form."""
+KILLS = int(os.environ.get("SLIPWAY_KILLS", "60"))
+SECONDS = 1.1
+"""Between two kills, on the average."""
+INSTANCES = 2
+CALM = 0.1
+"""Share of the requests that come before the first kill."""
 
 
-def kill(process: psutil.Process) -> None:
+@pytest.fixture
+def executions() -> Iterator[Executions]:
+    found = Executions()
+    yield found
+    found.close()
+
+
+def storm(executions: Executions, requests: int, kills: int, seed: int) -> None:
+    began = time.monotonic()
+    with temporary() as launched:
+        server = Deployments(launched)
+        found = Asynchronous(server, "kills", async_model.model(executions.port))
+        found.scale(INSTANCES)
+        clients = Clients(found, seed=seed)
+        consumer = Consumer(found, clients.tries)
+        killer = Killer(server, seed)
+        try:
+            calm = int(requests * CALM)
+            clients.submit(calm, calm / 40)
+            undisturbed(found, clients, consumer, executions, calm)
+            killing = threading.Thread(target=killer.kill, args=(kills, SECONDS))
+            killing.start()
+            clients.submit(requests - calm, kills * SECONDS * 0.98)
+            killing.join()
+            raged = time.monotonic() - began
+            drained(found, 120)
+            heard(consumer, listed(found), 60)
+        finally:
+            consumer.close()
+        killer.look()
+        rows = listed(found)
+        assert len(rows) >= requests
+        ends(clients, consumer, rows)
+        histogram = executed(executions, rows, killer.log, names(clients))
+        dead = async_audit.dead(rows)
+        told = async_audit.counts(found)
+        assert told == {"queued": 0, "running": 0, "succeeded": len(rows) - dead, "failed": dead, "expired": 0, "cancelled": 0}
+        async_audit.objects(found, rows)
+        assert executions.unfinished() == []
+        nothing_is_left(found, INSTANCES)
+    assert killer.left() == []
+    lines: dict[str, object] = {
+        "requests accepted": len(clients.accepted),
+        "accepted, and the 202 lost": len(rows) - len(clients.accepted),
+        "ended": {state: many for state, many in told.items() if many},
+        "notifications": sum(len(each) for each in consumer.of.values()),
+        "kills": dict(killer.count),
+        "executions": dict(sorted(histogram.items())),
+        "attempts": tally(row["attempts"] for row in rows),
+        "errors to clients": dict(clients.troubles),
+        "seconds": f"{raged:.0f} of load, {time.monotonic() - began:.0f} in all",
+    }
+    print(table(f"{requests} requests under {kills} kills", lines))
+
+
+def undisturbed(found: Asynchronous, clients: Clients, consumer: Consumer, executions: Executions, count: int) -> None:
+    """Without kills: each executed once, none lost, none doubled."""
+    drained(found, 60)
+    rows = listed(found)
+    heard(consumer, rows, 30)
+    ends(clients, consumer, rows)
+    assert len(rows) == count
+    assert {row["state"] for row in rows} == {"succeeded"}
+    assert {row["attempts"] for row in rows} == {1}
+    assert {len(runs) for runs in executions.of.values()} == {1}
+    assert len(executions.of) == count
+
+
+def names(clients: Clients) -> dict[str, str]:
+    """The input's id by inference id."""
+    return {name: json.loads(each.body)["id"] for name, each in clients.tries.items()}
+
+
+def tally(values: Iterator[int]) -> dict[int, int]:
+    found: dict[int, int] = {}
+    for value in sorted(values):
+        found[value] = found.get(value, 0) + 1
+    return found
+
+
+@pytest.mark.timeout(300)
+def test_every_accepted_request_ends_once_and_whole(executions: Executions) -> None:
+    storm(executions, 600, 12, seed=1)
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(300 + KILLS * SECONDS * 2)
+def test_every_accepted_request_ends_once_and_whole_in_a_long_storm(executions: Executions) -> None:
+    storm(executions, REQUESTS, KILLS, seed=2)
+
+
+@pytest.mark.timeout(240)
+def test_everything_dies_at_once_and_is_started_again(tmp_path: Path, executions: Executions) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    launched = launch.start(tmp_path, ["--port", str(port)])
     try:
-        process.kill()
-        process.wait(10)
-    except psutil.Error:
-        return
-
-
-def told_of(found: Asynchronous, wanted: set[str], seconds: float) -> collections.Counter[str]:
-    """Success notifications by inference id, until each of `wanted` has one."""
-    counted: collections.Counter[str] = collections.Counter()
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline and not wanted <= counted.keys():
-        messages = found.sqs.receive_message(QueueUrl=found.queue, MaxNumberOfMessages=10, WaitTimeSeconds=1).get(
-            "Messages", []
-        )
-        for message in messages:
-            envelope = json.loads(message["Body"])
-            notice = json.loads(envelope["Message"])
-            assert envelope["TopicArn"] == found.success, notice["failureReason"]
-            counted[notice["inferenceId"]] += 1
-        if messages:
-            entries = [{"Id": str(n), "ReceiptHandle": m["ReceiptHandle"]} for n, m in enumerate(messages)]
-            found.sqs.delete_message_batch(QueueUrl=found.queue, Entries=entries)
-    return counted
-
-
-def test_every_accepted_request_ends_once_and_whole(server: Deployments) -> None:
-    found = Asynchronous(server, "kills", script(WORK))
-    done = threading.Event()
-    kills: collections.Counter[str] = collections.Counter()
-
-    def murder() -> None:
-        chance = random.Random(1)
-        for victim in ("dispatcher", "replica", "control", "dispatcher", "gateway", "replica", "dispatcher", "control"):
-            time.sleep(chance.uniform(0.8, 1.6))
-            if victim == "replica":
-                workers = [p for p in hosts(server) if p.ppid() != 1 and not p.children()] or hosts(server)
-                kill(chance.choice(workers))
-            else:
-                kill(role(server, victim))
-            kills[victim] += 1
-        time.sleep(1.0)
-        done.set()
-
-    killer = threading.Thread(target=murder)
-    killer.start()
-    accepted = clients(found, 4, 60.0, done)
-    killer.join()
-    assert sum(kills.values()) == 8
-    assert len(accepted) > 50
-    counted = told_of(found, set(accepted), 60.0)
-    missing = set(accepted) - counted.keys()
-    assert not missing, f"{len(missing)} of {len(accepted)} have not ended"
-    # An id may stand for two requests: one whose 202 was lost on its way, and the client's next try.
-    for ident, (location, body) in accepted.items():
-        data = found.read(location)
-        assert hashlib.sha256(data).digest() == hashlib.sha256(body).digest(), ident
-    print(f"{len(accepted)} requests, kills {dict(kills)}")
+        server = Deployments(launched)
+        found = Asynchronous(server, "again", async_model.model(executions.port))
+        clients = Clients(found, seed=3)
+        consumer = Consumer(found, clients.tries)
+        killer = Killer(server, 3)
+        try:
+            submitting = threading.Thread(target=clients.submit, args=(200, 6.0))
+            submitting.start()
+            for _ in range(2):
+                time.sleep(2.0)
+                killer.look()
+                killer.slay("keeper", psutil.Process(server.launched.process.pid))
+                server.launched.process.wait()
+                psutil.wait_procs(killer.left(), timeout=5.0)
+                assert killer.left() == []
+                server.launched = launched = launch.start(tmp_path, ["--port", str(port)])
+            submitting.join()
+            drained(found, 90)
+            heard(consumer, listed(found), 60)
+        finally:
+            consumer.close()
+        rows = listed(found)
+        ends(clients, consumer, rows)
+        histogram = executed(executions, rows, killer.log, names(clients))
+        assert async_audit.dead(rows) == 0
+        async_audit.objects(found, rows)
+        assert ask(server, "")["endpoints"][0]["succeeded"] == len(rows)
+        nothing_is_left(found, 1)
+        print(table("everything died twice", {"requests": len(rows), "executions": dict(histogram)}))
+    finally:
+        launch.stop(launched)
