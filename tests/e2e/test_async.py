@@ -151,6 +151,22 @@ def test_scaling_in_never_kills_a_running_request(adder: Asynchronous) -> None:
     assert ended == {request.id: "Completed" for request in running}
 
 
+def test_a_new_control_does_not_end_what_still_runs(adder: Asynchronous) -> None:
+    running = adder.invoke({"sleep": 5})
+    time.sleep(0.5)
+    before = replicas(adder.server, "adder")
+    adder.server.sagemaker.update_endpoint_weights_and_capacities(
+        EndpointName="adder", DesiredWeightsAndCapacities=[{"VariantName": "AllTraffic", "DesiredInstanceCount": 0}]
+    )
+    adder.server.settle("adder", "InService")
+    for process in adder.server.processes("slipway.roles.control"):
+        process.kill()
+    told = [adder.notification(30) for _ in range(3)]
+    ended = {one["inferenceId"]: one["invocationStatus"] for one in told if one["eventName"] == "InferenceResult"}
+    assert ended == {running.id: "Completed"}
+    until(lambda: replicas(adder.server, "adder") == [], 20, f"the end of {before}")
+
+
 def test_answers_in_notifications(server: Deployments) -> None:
     both = ["SUCCESS_NOTIFICATION_TOPIC", "ERROR_NOTIFICATION_TOPIC"]
     endpoint = Asynchronous(server, "told", script(ADD), IncludeInferenceResponseIn=both)

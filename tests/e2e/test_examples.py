@@ -40,7 +40,7 @@ def test_async_autoscaling_in_its_short_form(tmp_path: Path) -> None:
     picture = tmp_path / "picture.png"
     with temporary(["--time-scale", "180"]) as launched:
         environment = {**child_environment(launched), "PICTURE": str(picture), "MPLCONFIGDIR": str(tmp_path)}
-        command = [client_python(*EXAMPLE), EXAMPLES / "async_autoscaling.py", "300"]
+        command = [client_python(*EXAMPLE), str(EXAMPLES / "async_autoscaling.py"), "300"]
         told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
     assert told.returncode == 0, told.stdout[-4000:] + told.stderr[-4000:]
     assert "BROKEN" not in told.stdout
