@@ -77,6 +77,7 @@ class AsyncCall(Call):
         "answer",
         "began",
         "ended",
+        "expired",
         "lane",
     )
 
@@ -89,6 +90,8 @@ class AsyncCall(Call):
         """perf_counter when a container had it."""
         self.ended = 0.0
         """When it had begun to answer (a stream), or had answered."""
+        self.expired: Callable[[], bool] = _never
+        """Whether it is too late to send it to a container (any more)."""
         self.lane: Lane | None = None
         self._size = source.size
         self._open_input = source.open
@@ -215,6 +218,10 @@ class AsyncCall(Call):
     def _fail(self, why: str) -> None:
         if self.settle():
             self.failed(why)
+
+
+def _never() -> bool:
+    return False
 
 
 def _lower(pairs: Headers) -> Headers:

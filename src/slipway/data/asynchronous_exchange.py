@@ -187,9 +187,8 @@ class Exchange:
 
     async def _ask(self, slots: AsyncVariant, content_type: str | None, source: Input) -> Answer:
         claimed = self.claimed
-        if claimed.expires <= self._world.now():
-            raise Silent(UNSENT)  # control says so to the caller
         call = self._call = AsyncCall(self._head(content_type), source, claimed.timeout, self._begins)
+        call.expired = self._expired
         slots.submit(call)
         try:
             answer = await call.answer
@@ -203,6 +202,9 @@ class Exchange:
         if isinstance(answer.body, bytes):
             self._freed()
         return answer
+
+    def _expired(self) -> bool:
+        return self.claimed.expires <= self._world.now()
 
     def _begins(self, call: AsyncCall) -> None:
         assert call.lane is not None

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 
 from slipway.core.routing import RouteTable, Variant
-from slipway.data.asynchronous_calls import AsyncCall
+from slipway.data.asynchronous_calls import UNSENT, AsyncCall
 from slipway.data.invoke import GONE, Call
 from slipway.data.lanes import DataLimits, Lane, WorkerLane
 from slipway.data.slots import Slots, VariantSlots
@@ -113,6 +113,10 @@ class AsyncVariant(VariantSlots):
             self._give(lane, call)
 
     def _give(self, lane: Lane, call: AsyncCall) -> None:
+        if call.expired():  # perhaps while it waited in line: control says so to the caller
+            if call.settle():
+                call.failed(UNSENT)
+            return
         call.lane = lane
         lane.busy += 1
         if isinstance(lane, WorkerLane) and not (call.framed and lane.speaks_frames):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -228,6 +229,20 @@ async def test_a_late_request_is_not_sent(tmp_path: Path) -> None:
         found.serve(variant(replica("i-1", worker)))
         assert (await outcome_of(found, expires=1.0)).kind == "released"
         assert worker.asked == []
+
+
+async def test_a_request_that_expires_while_it_waits_for_a_worker_is_not_sent(tmp_path: Path) -> None:
+    gate = Gate()
+    async with workers(tmp_path, answer=gate) as (worker,), stack(tmp_path) as found:
+        found.serve(variant(replica("i-1", worker)), options=AsyncOptions("s3://out/x", max_concurrent=1))
+        soon = time.time() + 0.2
+        found.control.submit(found.control.request(b"first"), found.control.request(b"late", expires=soon))
+        await until(lambda: found.variant.waiting == 1)
+        await asyncio.sleep(soon - time.time())
+        gate.open.set()
+        kinds = {outcome.id: outcome.kind for outcome in await found.control.settled(2)}
+        assert kinds == {1: "succeeded", 2: "released"}
+        assert [asked.body for asked in worker.asked] == [b"first"]
 
 
 async def test_how_many_an_instance_gets(tmp_path: Path) -> None:
