@@ -18,6 +18,7 @@ from slipway.control.instances import STRAY, Instances
 from slipway.control.reconciler import Reconciler
 from slipway.control.routes import Routes
 from slipway.control.specs import Making
+from slipway.core.asynchronous import Outcome
 from slipway.core.limits import GIB, InstanceType
 from slipway.core.replicas import ReplicaState
 from slipway.link.channel import Channel
@@ -72,6 +73,7 @@ class SimControl:
         settings: Settings,
         committed: Callable[[str], None],
         seen: Callable[[str, float], None],
+        said: Callable[[Sequence[Outcome]], None],
         dispatchers: int,
     ) -> None:
         self.site = site
@@ -122,6 +124,7 @@ class SimControl:
             now=lambda: site.now,
             alive=site.alive,
         )
+        self._overhear(said)
         self._kinds: Mapping[str, Callable[[str], Awaitable[float | None]]] = {
             KIND: self.endpoints.reconcile,
             STRAY: self._stray,
@@ -146,6 +149,16 @@ class SimControl:
             new_token=lambda: "token",
             keys_gone=lambda: None,
         )
+
+    def _overhear(self, said: Callable[[Sequence[Outcome]], None]) -> None:
+        """Tell of settlements before they are looked at."""
+        commit = self.parts.link._commit
+
+        async def heard(outcomes: Sequence[Outcome]) -> tuple[bool, ...]:
+            said(outcomes)
+            return await commit(outcomes)
+
+        self.parts.link._commit = heard  # type: ignore[method-assign]
 
     async def begin(self) -> None:
         self.metrics.start()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from slipway.control.capacity import capacity
-from slipway.core.asynchronous import TERMINAL
+from slipway.core.asynchronous import TERMINAL, Outcome
 from slipway.names import parse_s3_uri
 from tests.simulation.control import ARN
 from tests.simulation.objects import Shelf
@@ -73,6 +73,7 @@ class Wish:
     seconds: float
     token: str | None = None
     cancelled: bool = False
+    refused: bool = False
     outputs: list[str] = field(default_factory=list)
     """Output locations of the answers, one for each time that it was accepted."""
 
@@ -110,7 +111,12 @@ class Checker(Watcher):
         self.on_arrival = True
         self.desired = 0
         self.highest = 0
+        self.several = False
+        """There is more than one dispatcher."""
+        self.trouble = site.trouble > 0
         self.checks = 0
+        self._said: set[tuple[int, int]] = set()
+        """Id and lease of every settlement that control has heard."""
         self._zero_since: float | None = None
         self._last_message = 0
         self._external = site.external
@@ -168,6 +174,8 @@ class Checker(Watcher):
             self.fail(f"{what} is running under the lease of before")
         if row.lease == old.lease and old.state == row.state == "running" and old.holder != row.holder:
             self.fail(f"{what} has another holder under the same lease")
+        if name == "Asynchronous._commit" and old.state == "running" and (row.id, old.lease) not in self._said:
+            self.fail(f"{what} was settled under lease {old.lease} by a word on an older one")
         taken = old.state == "running" and row.state in ("queued", "failed") and not name.startswith("Asynchronous._commit")
         if taken and row.cause_kind != "endpoint" and old.holder is not None and old.lease_until is not None:
             lives = self.site.alive(int(old.holder.partition(".")[0]))
@@ -217,6 +225,9 @@ class Checker(Watcher):
             for state, count in zip(_COUNTED, counts, strict=True):
                 if true[id, state] != count:
                     self.fail(f"queue {id} counts {count} {state}, there are {true[id, state]}")
+
+    def heard(self, outcomes: Sequence[Outcome]) -> None:
+        self._said.update((outcome.id, outcome.lease) for outcome in outcomes)
 
     def backlog(self) -> int:
         return sum(row.state not in TERMINAL for row in self.rows.values())
@@ -324,12 +335,15 @@ class Checker(Watcher):
         tokens = Counter((row.queue, row.token) for row in self.rows.values() if row.token is not None)
         if any(count > 1 for count in tokens.values()):
             self.fail(f"a token names several requests: {tokens}")
+        for wish in self.wishes.values():
+            if wish.token is not None and not wish.outputs and not wish.refused and not self.deleting:
+                self.fail(f"{wish.inference_id} was sent until it was answered, and never accepted")
         for row in self.rows.values():
             if row.state not in TERMINAL:
                 self.fail(f"{row.inference_id} has not ended: {row}")
             self._look_at_output(row)
             wish = self.wishes[row.inference_id]
-            if not _plausible(wish, row, self):
+            if not plausible(wish, row, self):
                 self.fail(f"{row.inference_id} ({wish.kind}) ended as {row.state} {row.cause_kind} {row.attempts}")
         for what, count in self.executions.items():
             if by_id[what].state == "expired" and count > self.hits[what]:
@@ -342,7 +356,7 @@ class Checker(Watcher):
 _CAUSES = {"refuse": "model-error", "fail": "model-error", "hang": "timeout", "missing": "download"}
 
 
-def _plausible(wish: Wish, row: Row, checker: Checker) -> bool:
+def plausible(wish: Wish, row: Row, checker: Checker) -> bool:
     if row.state == "cancelled":
         return wish.cancelled
     if row.state == "expired":
@@ -353,12 +367,13 @@ def _plausible(wish: Wish, row: Row, checker: Checker) -> bool:
         return (
             row.state == "failed" and row.attempts == ATTEMPTS and (checker.hits[wish.inference_id] > 0 or wish.kind == "die")
         )
+    if row.state == "failed" and row.cause_kind == "upload":
+        return checker.trouble and wish.kind not in _CAUSES
+    if row.state == "failed" and row.cause_kind == "timeout":
+        # Of several dispatchers none knows when a worker is done with what another one has sent.
+        return wish.kind == "hang" or wish.seconds > wish.timeout or checker.several
     if wish.kind in ("die", "moody") and row.state == "failed":
         return False
-    if row.state == "failed" and row.cause_kind == "upload":
-        return checker.site.trouble > 0
-    if row.state == "failed" and row.cause_kind == "timeout":
-        return wish.kind == "hang" or wish.seconds > wish.timeout
     if (cause := _CAUSES.get(wish.kind)) is not None:
         return row.state == "failed" and row.cause_kind == cause
     return row.state == "succeeded"

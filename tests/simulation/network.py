@@ -100,6 +100,8 @@ class Network:
         self.chance = chance
         self.steps = steps
         self._wires: list[Wire] = []
+        self._apart: dict[int, float] = {}
+        """Until when a process (a pid) reaches nobody."""
         self._server: tuple[Process, Callable[[Channel], None]] | None = None
 
     def serve(self, process: Process, attach: Callable[[Channel], None]) -> None:
@@ -108,7 +110,7 @@ class Network:
     async def connect(self, path: str, setup: Callable[[Channel], None] | None = None) -> Channel:
         loop: Any = asyncio.get_running_loop()
         await asyncio.sleep(self.chance.random() * DELAY)
-        if self._server is None or self._server[0].dead:
+        if self._server is None or self._server[0].dead or self._apart.get(loop.process.pid, 0.0) > self.agenda.now:
             raise ConnectionRefusedError(path)
         server, attach = self._server
         mine, theirs = Wire(self, loop.process, server), Wire(self, server, loop.process)
@@ -130,6 +132,9 @@ class Network:
             if wire.process is process and not wire.closed:
                 wire.hung_up()
 
-    def between(self, process: Process) -> list[Wire]:
-        """Open connections that a process has made or taken."""
-        return [wire for wire in self._wires if wire.process is process and not wire.closed]
+    def cut(self, process: Process, seconds: float = 0.0) -> None:
+        """Its connections break, and it gets no other for so long."""
+        self._apart[process.pid] = self.agenda.now + seconds
+        for wire in self._wires:
+            if wire.process is process and not wire.closed:
+                wire.cut()

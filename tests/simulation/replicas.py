@@ -115,8 +115,8 @@ class Worker:
         self.path = f"/r/{replica.id}/w{index}.sock"
         self.dead = False
         self.stopping = False
-        self.asks: deque[Ask] = deque()
-        """The first one runs."""
+        self.current: Ask | None = None
+        self._waiting: deque[Ask] = deque()
         self._watcher = watcher
         self._transports: list[Transport] = []
         self._runs = 0
@@ -134,6 +134,7 @@ class Worker:
         return protocol
 
     def receive(self, transport: Transport, data: bytes) -> None:
+        """A worker reads when it is at nothing: whatever comes meanwhile waits in its sockets, a greeting too."""
         if self.dead:
             return
         position = 0
@@ -142,20 +143,32 @@ class Worker:
             start = position + frames.HEADER_SIZE
             position = start + length
             if kind == frames.HELLO:
-                transport.answer(frames.hello())
+                self._waiting.append(Ask(transport, 0, "", b"", 0.0))
                 continue
             head = dict(frames.unpack_head(data[start : start + head_size]))
             ask = Ask(transport, ident, head[ID_HEADER].decode(), data[start + head_size : position], timeout / 1000)
-            if self.stopping:
-                transport.answer(frames.pack(frames.BUSY, ident))
-                continue
             self._watcher.sent(ask, self)
-            self.asks.append(ask)
-            if len(self.asks) == 1:
-                self._begin()
+            self._waiting.append(ask)
+        self._read()
 
-    def _begin(self) -> None:
-        ask = self.asks[0]
+    def _read(self) -> None:
+        while self._waiting and self.current is None and not self.dead:
+            ask = self._waiting.popleft()
+            if not ask.inference_id:
+                ask.transport.answer(frames.hello())
+            elif self.stopping:
+                ask.transport.answer(frames.pack(frames.BUSY, ask.ident))
+            else:
+                self.current = ask
+                self._begin(ask)
+
+    @property
+    def asks(self) -> list[Ask]:
+        """What it is at, and what waits in its sockets."""
+        found = [ask for ask in self._waiting if ask.inference_id]
+        return found if self.current is None else [self.current, *found]
+
+    def _begin(self, ask: Ask) -> None:
         self._runs += 1
         ask.number = self._runs
         self._watcher.begun(ask, self)
@@ -172,11 +185,11 @@ class Worker:
         return behaviour(ask.body, self.site.chance.random())
 
     def _overdue(self, ask: Ask) -> None:
-        if not self.dead and self.asks and self.asks[0] is ask:
+        if not self.dead and self.current is ask:
             self.site.kill(self, "overdue")
 
     def _end(self, ask: Ask) -> None:
-        if self.dead or not self.asks or self.asks[0] is not ask:
+        if self.dead or self.current is not ask:
             return
         kind = self.site_behaviour(ask)[1]
         if kind == "die":
@@ -185,14 +198,9 @@ class Worker:
         if self.site.step("container answers", self, ask.transport.process) and self.dead:
             return
         self._watcher.ended(ask, self)
-        self.asks.popleft()
+        self.current = None
         self._answer(ask, kind)
-        if self.stopping:
-            for left in self.asks:
-                left.transport.answer(frames.pack(frames.BUSY, left.ident))
-            self.asks.clear()
-        elif self.asks:
-            self._begin()
+        self._read()
 
     def _answer(self, ask: Ask, kind: str) -> None:
         head = frames.pack_head([(b"content-type", b"text/plain")])
@@ -207,6 +215,8 @@ class Worker:
     def die(self) -> None:
         """What the kernel does with it; its parent starts another."""
         self.dead = True
+        self.current = None
+        self._waiting.clear()
         for transport in self._transports:
             transport.hang_up()
 
@@ -262,7 +272,8 @@ class Keeper:
             del self.replicas[id]
         elif replica.state.phase != "stopping":
             for worker in replica.workers:
-                self.watcher.stopping(worker)
+                if not worker.dead:
+                    self.watcher.stopping(worker)
                 worker.stopping = True
             self._say(replica, phase="stopping")
             self.site.world.loop.call_later(min(grace, 0.1), self._exit, replica, None)

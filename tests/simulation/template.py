@@ -35,7 +35,15 @@ def made(disk: Disk, *, instances: int, tracking: bool) -> bytes:
     keeper = Keeper(site, Watcher(), 1)
     process = site.process("control")
     control = SimControl(
-        site, process, keeper, shelf, settings_of(site), lambda name: None, lambda name, value: None, dispatchers=0
+        site,
+        process,
+        keeper,
+        shelf,
+        settings_of(site),
+        lambda name: None,
+        lambda name, value: None,
+        lambda outcomes: None,
+        dispatchers=0,
     )
     keeper.report = control.reported
     ready: list[bool] = []

@@ -22,6 +22,8 @@ AHEAD_SECONDS = 0.25
 """Requests are sent ahead to a worker while they take less than this: one might wait there while another worker is free."""
 REST_SECONDS = 1.0
 """For a container that takes no connection."""
+LOOK_SECONDS = 1.0
+"""Between two looks for requests that expired while they wait for a worker."""
 _UNKNOWN = 0.05
 """Service time assumed before the first answer."""
 
@@ -29,7 +31,7 @@ _UNKNOWN = 0.05
 class AsyncVariant(VariantSlots):
     """The lanes of an asynchronous endpoint's variant, and the requests that wait for one."""
 
-    __slots__ = ("_alone", "_line", "_resting", "changed", "most", "service")
+    __slots__ = ("_alone", "_line", "_resting", "_sweep", "changed", "most", "service")
 
     def __init__(self, owner: Slots, variant: Variant, limits: DataLimits) -> None:
         super().__init__(owner, variant, limits)
@@ -40,6 +42,7 @@ class AsyncVariant(VariantSlots):
         self.changed: Callable[[], None] = _nothing
         """Told when there may be room, or less than there was."""
         self._line: OrderedDict[AsyncCall, None] = OrderedDict()
+        self._sweep: asyncio.TimerHandle | None = None
         self._alone: set[Lane] = set()
         """Workers of ours with a request over HTTP: what is sent beside it would not be answered in order."""
         self._resting: set[Lane] = set()
@@ -108,14 +111,27 @@ class AsyncVariant(VariantSlots):
             return
         lane = self._room(call)
         if lane is None:
-            self._line[call] = None
+            self._enter(call)
         else:
             self._give(lane, call)
 
+    def _enter(self, call: AsyncCall) -> None:
+        self._line[call] = None
+        if self._sweep is None:
+            self._sweep = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._drop_expired)
+
+    def _drop_expired(self) -> None:
+        """What waits in line for too long goes back: control says so to the caller."""
+        self._sweep = None
+        for call in [call for call in self._line if call.expired()]:
+            self.forget(call)
+            _unsent(call)
+        if self._line:
+            self._sweep = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._drop_expired)
+
     def _give(self, lane: Lane, call: AsyncCall) -> None:
-        if call.expired():  # perhaps while it waited in line: control says so to the caller
-            if call.settle():
-                call.failed(UNSENT)
+        if call.expired():
+            _unsent(call)
             return
         call.lane = lane
         lane.busy += 1
@@ -133,7 +149,7 @@ class AsyncVariant(VariantSlots):
             call.done = True
             call.failed(GONE)
             return
-        self._line[call] = None
+        self._enter(call)
         self._line.move_to_end(call, last=False)
         self._serve()
 
@@ -218,6 +234,11 @@ class AsyncSlots(Slots):
                 assert isinstance(variant, AsyncVariant)
                 variant.most = options.max_concurrent if options is not None else 0
                 variant.changed()
+
+
+def _unsent(call: AsyncCall) -> None:
+    if call.settle():
+        call.failed(UNSENT)
 
 
 def _nothing() -> None:

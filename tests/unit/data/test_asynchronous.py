@@ -245,6 +245,17 @@ async def test_a_request_that_expires_while_it_waits_for_a_worker_is_not_sent(tm
         assert [asked.body for asked in worker.asked] == [b"first"]
 
 
+async def test_what_expires_in_line_does_not_wait_for_its_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipway.data.asynchronous_places.LOOK_SECONDS", 0.05)
+    gate = Gate()
+    async with workers(tmp_path, answer=gate) as (worker,), stack(tmp_path) as found:
+        found.serve(variant(replica("i-1", worker)), options=AsyncOptions("s3://out/x", max_concurrent=1))
+        found.control.submit(found.control.request(b"first"), found.control.request(b"late", expires=time.time() + 0.2))
+        (got,) = await found.control.settled(1)
+        assert (got.id, got.kind, worker.running) == (2, "released", 1)
+        gate.open.set()
+
+
 async def test_how_many_an_instance_gets(tmp_path: Path) -> None:
     gate = Gate()
     async with workers(tmp_path, 3, gate) as found_workers, stack(tmp_path) as found:
