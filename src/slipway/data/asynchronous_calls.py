@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import secrets
 from collections.abc import AsyncIterator, Callable
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, cast
@@ -18,7 +19,7 @@ from slipway.http.body import IncomingBody
 from slipway.http.client import ClientResponse, ConnectFailed, NoAnswer
 from slipway.http.messages import ClientGone, Headers
 from slipway.http.render import BadHeader
-from slipway_host.frames import TIMEOUT_HEADER, unpack_head
+from slipway_host.frames import NAME_HEADER, TIMEOUT_HEADER, unpack_head
 
 if TYPE_CHECKING:
     from slipway.data.asynchronous_places import AsyncVariant
@@ -33,6 +34,7 @@ HELD = 512 * 1024
 SHORT = 64 * 1024
 """An HTTP answer of up to so many bytes is read whole."""
 _TIMEOUT_NAME = TIMEOUT_HEADER.lower().encode()
+_NAME_NAME = NAME_HEADER.lower().encode()
 
 
 class Silent(Exception):
@@ -68,6 +70,7 @@ class AsyncCall(Call):
 
     __slots__ = (
         "_link",
+        "_name",
         "_on_begin",
         "_open_input",
         "_size",
@@ -100,6 +103,8 @@ class AsyncCall(Call):
         self._timer: asyncio.TimerHandle | None = None
         self._stream: IncomingBody | None = None
         self._link: FramesLink | None = None
+        self._name = 0
+        """Over HTTP; a frame's is its id."""
 
     # ---- the places' side
 
@@ -112,13 +117,20 @@ class AsyncCall(Call):
 
     def again(self) -> None:
         """The worker did not take it after all."""
-        self.began = None
+        self.began = self.lane = None
+        self._name = 0
         self.untimed()
 
     def untimed(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def cancel(self) -> None:
+        """Nobody wants the answer any more. A worker of ours is free soon, whatever it does; one that is late is so anyway."""
+        if not self.done and self.lane is not None:
+            self.lane.abandon(self, self._name)
+        super().cancel()
 
     def detach(self) -> None:
         super().detach()
@@ -170,13 +182,14 @@ class AsyncCall(Call):
 
     def carry(self, lane: Lane) -> None:
         self.begin()
+        self._name = secrets.randbits(32) if lane.ours else 0
         self.task = task = asyncio.get_running_loop().create_task(self._exchange(lane))
         task.add_done_callback(functools.partial(self._carried, lane))
 
     async def _exchange(self, lane: Lane) -> None:
         headers = [(name.lower(), value) for name, value in unpack_head(self.head)]
         if lane.ours:
-            headers.append((_TIMEOUT_NAME, b"%d" % self.timeout_ms))
+            headers += ((_TIMEOUT_NAME, b"%d" % self.timeout_ms), (_NAME_NAME, b"%d" % self._name))
         try:
             response = await self._post(lane, headers)
             await self._read(response)

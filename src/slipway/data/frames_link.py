@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,7 @@ class FramesLink(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
         self._outgoing: list[bytes] = []
-        self._ident = 0
+        self._ident = secrets.randbits(32)  # ids also name requests to the host, among those of other connections
         self._due = False
         self._early = _EARLY * _PIECES
         """So much in `_outgoing` is not held until the end of the turn; `_due`: that end is awaited."""
@@ -100,6 +101,10 @@ class FramesLink(asyncio.Protocol):
         outgoing += (_pack(size + len(body), _REQUEST, 0, size, 0, call.timeout_ms, ident), head, body)
         if len(outgoing) >= self._early:
             self._write()
+
+    def ident(self, call: Call) -> int | None:
+        """Of a call that has not been answered."""
+        return next((ident for ident, each in self.pending.items() if each is call), None)
 
     def _flush(self) -> None:
         """The end of a turn in which there were requests."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from time import perf_counter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from slipway.core.routing import Replica
+from slipway.data.abandoning import abandon
 from slipway.data.frames_link import UNKNOWN, FramesLink, depth_for, settle_lost
 from slipway.data.invoke import Call
 from slipway.http.client import ConnectFailed, NoAnswer, Pool, PoolLimits
@@ -70,6 +72,12 @@ class Lane:
     def take(self, call: Call) -> None:
         raise NotImplementedError
 
+    def abandon(self, call: Call, name: int = 0) -> None:
+        """Nobody waits for a call that is here, or on its way. A foreign container goes on: it has others to answer.
+
+        `name`: in `frames.NAME_HEADER`, of a call over HTTP.
+        """
+
     def freed(self, count: int) -> None:
         """So many calls are off this lane."""
         self.busy -= count
@@ -109,7 +117,7 @@ class ForeignLane(Lane):
 class WorkerLane(Lane):
     """A worker of slipway_host: frames, and HTTP/1.1 for what frames do not carry."""
 
-    __slots__ = ("_closed", "_connecting", "_link", "_probes", "_timer", "_tries", "speaks_frames")
+    __slots__ = ("_closed", "_connecting", "_link", "_tasks", "_timer", "_tries", "speaks_frames")
 
     ours = True
 
@@ -119,7 +127,7 @@ class WorkerLane(Lane):
         self._connecting: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._tries = 0
-        self._probes: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self.speaks_frames = False
 
@@ -134,6 +142,16 @@ class WorkerLane(Lane):
     def current(self) -> Call | None:
         """What the worker does now, of all that it got as frames."""
         return None if self._link is None else next(iter(self._link.pending.values()), None)
+
+    def abandon(self, call: Call, name: int = 0) -> None:
+        """The host hears of it, and replaces the worker if that is still at it after `frames.GRACE`."""
+        named = name or (None if self._link is None else self._link.ident(call))
+        if named:
+            self._spawn(abandon(self.address, named))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._tasks.add(task := asyncio.get_running_loop().create_task(work))
+        task.add_done_callback(self._tasks.discard)
 
     # ---- connection
 
@@ -207,8 +225,7 @@ class WorkerLane(Lane):
         if clean or self._closed:
             self.freed(1)
         else:
-            self._probes.add(probe := asyncio.get_running_loop().create_task(self._until_free()))
-            probe.add_done_callback(self._probes.discard)
+            self._spawn(self._until_free())
 
     async def _until_free(self) -> None:
         """A worker does one thing at a time: when it answers to ping it is at nothing else. The host kills it in the end."""
@@ -225,7 +242,7 @@ class WorkerLane(Lane):
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
-        for task in (self._connecting, *self._probes):
+        for task in (self._connecting, *self._tasks):
             if task is not None:
                 task.cancel()
         if self._link is not None:

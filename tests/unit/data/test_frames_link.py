@@ -56,4 +56,23 @@ async def test_the_first_of_many_go_before_the_turn_ends_and_the_rest_together()
         sink.writes.clear()
         await asyncio.sleep(0)
         assert not sink.writes
-    assert [ident for write in sent for ident in write] == list(range(1, 44))
+    sequence = [ident for write in sent for ident in write]
+    assert sequence == [(sequence[0] + number) & 0xFFFFFFFF for number in range(43)]
+
+
+async def test_ids_of_two_connections_differ() -> None:
+    """They name requests to the host, which may have several clients."""
+    found = set()
+    for _ in range(2):
+        link, sink = FramesLink(cast("Any", None)), Sink()
+        link.connection_made(cast("Any", sink))
+        sink.writes.clear()
+        call = Call(b"", b"body")
+        call.timeout_ms = 1000
+        link.send(call)
+        await asyncio.sleep(0)
+        ((ident,),) = idents(sink.writes)
+        assert link.ident(call) == ident
+        assert link.ident(Call(b"")) is None
+        found.add(ident)
+    assert len(found) == 2

@@ -51,6 +51,8 @@ class Worker:
         self.answer = answer
         self.version = version
         self.asked: list[Asked] = []
+        self.idents: list[int] = []
+        """Of the frames among them."""
         self.running = 0
         self._server: asyncio.AbstractServer | None = None
         self._writers: set[asyncio.StreamWriter] = set()
@@ -106,6 +108,7 @@ class Worker:
                 if self.version != frames.VERSION:
                     return
                 continue
+            self.idents.append(ident)
             told = await self._ask(Asked(frames.unpack_head(payload[:head_size]), payload[head_size:], timeout))
             if told.busy:
                 writer.write(frames.pack(frames.BUSY, ident))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -142,6 +144,84 @@ def test_a_worker_that_outlives_its_request_is_killed_and_replaced(host: Host, w
     assert 0.3 <= time.monotonic() - started < 5
     assert pids(host)[0] != before
     assert "did not end its request in time" in host.output()
+
+
+def abandon(host: Host, name: int, index: int = 0) -> int:
+    return ask(str(host.run / "host.sock"), "POST", f"/abandon?worker={index}&request={name}").status
+
+
+@pytest.mark.parametrize("framed", [False, True], ids=["http", "frames"])
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_worker_at_a_request_that_nobody_wants_is_killed_and_replaced(host: Host, workers: int, framed: bool) -> None:
+    host.script(WHO)
+    host.start(workers=workers, grace_seconds=0.3)
+    worker = int(pids(host, workers - 1)[0])
+    with socket.socket(socket.AF_UNIX) as client:
+        client.settimeout(30)
+        client.connect(host.worker(workers - 1))
+        if framed:
+            client.sendall(frames.hello() + frames.pack(frames.REQUEST, 77, body=b"sleep 60"))
+            assert client.recv(100) == frames.hello()
+        else:
+            head = f"POST /invocations HTTP/1.1\r\nHost: x\r\n{frames.NAME_HEADER}: 77\r\nContent-Length: 8\r\n\r\n"
+            client.sendall(head.encode() + b"sleep 60")
+        assert abandon(host, 76, workers - 1) == 202
+        began = time.monotonic()
+        assert abandon(host, 77, workers - 1) == 202
+        with contextlib.suppress(ConnectionError):
+            assert client.recv(1) == b""
+    assert 0.25 < time.monotonic() - began < 3
+    eventually(lambda: not alive(worker))
+    assert int(pids(host, workers - 1)[0]) != worker
+    assert "nobody waits for: killed" in host.output()
+
+
+def test_a_request_that_ends_within_the_grace_does_not_cost_the_worker_and_the_next_is_left_alone(host: Host) -> None:
+    host.script(WHO)
+    host.start(grace_seconds=0.3)
+    worker = int(pids(host)[0])
+    client = host.frames()
+    client.send(1, b"sleep 0.2", {"Content-Type": "text/csv"})
+    client.send(2, b"sleep 1", {"Content-Type": "text/csv"})
+    assert abandon(host, 1) == 202
+    for ident in (1, 2):
+        assert client.frame()[1] == ident
+    assert int(pids(host)[0]) == worker
+
+
+def test_a_request_that_nobody_wants_already_when_it_begins(host: Host) -> None:
+    """It was sent ahead; what is behind it comes back unanswered."""
+    host.script(WHO)
+    host.start(grace_seconds=0.3)
+    client = host.frames()
+    client.send(1, b"sleep 0.5", {"Content-Type": "text/csv"})
+    client.send(2, b"sleep 60", {"Content-Type": "text/csv"})
+    client.send(3, b"sleep 0", {"Content-Type": "text/csv"})
+    assert abandon(host, 2) == 202
+    assert client.frame()[1] == 1
+    with pytest.raises(ConnectionError):
+        client.frame()
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "status"),
+    [
+        ("POST", "/abandon", 202),
+        ("POST", "/abandon?worker=9&request=1", 202),
+        ("POST", "/abandon?worker=x&request=%C2%B2", 202),
+        ("POST", "/abandon?worker=0&request=99999999999999999999999", 202),
+        ("GET", "/abandon?worker=0&request=1", 405),
+        ("POST", "/ping", 405),
+        ("GET", "/other", 404),
+    ],
+)
+def test_whatever_the_parent_is_told_it_lives_on(host: Host, method: str, target: str, status: int) -> None:
+    host.script(WHO)
+    host.start()
+    worker = pids(host)[0]
+    assert ask(str(host.run / "host.sock"), method, target).status == status
+    assert host.ping().status == 200
+    assert pids(host)[0] == worker
 
 
 def test_sigterm_lets_the_running_request_end_and_refuses_the_next(host: Host) -> None:

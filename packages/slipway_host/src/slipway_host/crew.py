@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Callable, NamedTuple
 
-from .slots import Slots
+from .slots import WIDTH, Slots
 
 SETTLED = 10.0
 """A child that lived this long, in seconds, is replaced at once when it dies; one that did not, after a pause."""
@@ -93,10 +93,13 @@ class Crew:
         if self.watch:
             for index, pid in self.pids.items():
                 deadline = self._slots.deadline(index)
-                if deadline and deadline <= now:
-                    log(f"worker {index} (process {pid}) did not end its request in time: killed")
+                late = bool(deadline) and deadline <= now
+                if late or self._slots.condemned(index):
+                    why = "did not end its request in time" if late else "went on with a request that nobody waits for"
+                    log(f"worker {index} (process {pid}) {why}: killed")
                     self.signal(index, signal.SIGKILL)
-                    self._slots.cells[index * 8] = 0.0
+                    self._slots.cells[index * WIDTH] = 0.0
+                    self._started[index] = now - SETTLED  # it did not die by itself: replaced at once
                 elif deadline:
                     wake = min(wake, deadline)
         return max(0.0, wake - now)

@@ -20,6 +20,9 @@ failed midway: what came before it is not the whole answer. A connection that cl
 A request carries at most MAX_BODY bytes of body; larger ones, unknown lengths and streams use HTTP/1.1 (POST /invocations;
 TIMEOUT_HEADER names its timeout). `timeout` is how long the caller waits, in milliseconds, 0 for the host's own limit: a
 worker that is busy GRACE seconds longer than that is killed by its parent and replaced.
+
+Who does not want a request's answer any more says so to the host (`slipway_host.pings`), since the worker is busy: it names the
+request by its id (over HTTP/1.1 by the number in NAME_HEADER), so that ids should differ between connections.
 """
 
 from __future__ import annotations
@@ -33,6 +36,7 @@ HEADER_SIZE = HEADER.size
 MAX_BODY = 128 * 1024
 GRACE = 5.0
 TIMEOUT_HEADER = "X-Slipway-Timeout-Ms"
+NAME_HEADER = "X-Slipway-Request"
 
 HELLO = 1
 REQUEST = 2

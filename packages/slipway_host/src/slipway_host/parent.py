@@ -18,7 +18,7 @@ import time
 from collections.abc import MutableMapping
 from typing import Any, Callable
 
-from . import crew, frames, guard, memory, pings, slots
+from . import crew, frames, guard, memory, pings, slots, unwanted
 
 STOP_SECONDS = 1.5
 """How long a running request may go on after SIGTERM."""
@@ -79,6 +79,7 @@ class Parent:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.slots = slots.Slots(config.workers)
+        self.unwanted = unwanted.Unwanted(self.slots, config.grace_seconds)
         self.crew = crew.Crew(self._child, self.slots, watch=True)
         self._started = False
         self._stopping = False
@@ -98,7 +99,7 @@ class Parent:
         self.crew.start(0)
         while not self._stopping:
             now = time.monotonic()
-            wait = self.crew.tend(now)
+            wait = min(self.unwanted.look(now), self.crew.tend(now))
             held = self._pings.settle(now) if self._pings else None
             if held is not None:
                 wait = min(wait, held)
@@ -136,7 +137,7 @@ class Parent:
         prepare_environment(config, os.environ)
         if os.path.isdir(config.model_dir):
             os.chdir(config.model_dir)
-        self._pings = pings.Pings(host, self._poller, config.workers, self._ready)
+        self._pings = pings.Pings(host, self._poller, config.workers, self._ready, self.unwanted.add)
         watch_signals(self._news_receive, self._news_send, self._on_stop)
         self._poller.register(self._news_receive.fileno(), select.POLLIN)
 

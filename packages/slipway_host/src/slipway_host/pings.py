@@ -1,7 +1,10 @@
-"""`GET /ping` on the parent's socket: 200 while workers can answer, 503 before.
+"""The parent's socket. `GET /ping`: 200 while workers can answer, 503 before.
 
 `GET /ping?wait=SECONDS` holds its answer until the workers are ready: who starts a replica need not ask again and again.
 Each answer tells the number of workers in X-Slipway-Workers.
+
+`POST /abandon?worker=N&request=NAME`: nobody waits for this request any more (`slipway_host.unwanted`). 202, whatever the
+worker is at.
 """
 
 from __future__ import annotations
@@ -19,11 +22,20 @@ MAX_WAIT = 600.0
 class Pings:
     """Owned by the parent, whose loop calls `handle` for each descriptor that is ready. Never blocks."""
 
-    def __init__(self, listener: socket.socket, poller: select.poll, workers: int, ready: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket,
+        poller: select.poll,
+        workers: int,
+        ready: Callable[[], bool],
+        abandoned: Callable[[int, int], None],
+    ) -> None:
+        """`abandoned` is told the worker and the name of a request."""
         self._listener = listener
         self._poller = poller
         self._workers = workers
         self._ready = ready
+        self._abandoned = abandoned
         self._peers: dict[int, tuple[socket.socket, http11.Parser]] = {}
         self._held: dict[int, float] = {}
         """Descriptor to when the wait ends."""
@@ -89,14 +101,18 @@ class Pings:
             self._answer(descriptor, request, now)
 
     def _answer(self, descriptor: int, request: http11.Request, now: float) -> None:
-        if request.path != "/ping":
+        method = {"/ping": "GET", "/abandon": "POST"}.get(request.path)
+        if method is None:
             self._reply(descriptor, 404, request.keep_alive)
-        elif request.method != "GET":
+        elif request.method != method:
             self._reply(descriptor, 405, request.keep_alive)
+        elif method == "POST":
+            self._abandoned(int(_number(request.query, "worker", -1)), int(_number(request.query, "request", 0)))
+            self._reply(descriptor, 202, request.keep_alive)
         elif self._ready():
             self._reply(descriptor, 200, request.keep_alive)
         else:
-            wait = _wait(request.query)
+            wait = min(_number(request.query, "wait", 0.0), MAX_WAIT)
             if wait > 0:
                 self._held[descriptor] = now + wait
             else:
@@ -116,9 +132,9 @@ class Pings:
             peer[0].close()
 
 
-def _wait(query: str) -> float:
+def _number(query: str, name: str, default: float) -> float:
     for part in query.split("&"):
-        name, _, value = part.partition("=")
-        if name == "wait" and value.replace(".", "", 1).isdigit():
-            return min(float(value), MAX_WAIT)
-    return 0.0
+        key, _, value = part.partition("=")
+        if key == name and len(value) <= 16 and value.replace(".", "", 1).isdecimal():
+            return float(value)
+    return default

@@ -1,6 +1,6 @@
 """Shared memory between the processes of a host: one slot per worker, written by the worker, read by who watches it.
 
-A slot is eight doubles. Each has one writer and is written whole (aligned), so no lock is needed.
+A slot is eight doubles. Each has one writer at a time and is written whole (aligned), so no lock is needed.
 """
 
 from __future__ import annotations
@@ -11,6 +11,10 @@ DEADLINE = 0
 """When the running request's caller has given up for GRACE seconds (monotonic clock); 0: no request is running."""
 STATE = 1
 PID = 2
+NAME = 3
+"""Which request is running, or ran last: a frame's id, or the number in frames.NAME_HEADER. Written before DEADLINE."""
+CONDEMNED = 4
+"""Name of a request that is to run no longer. Written by the parent."""
 WIDTH = 8
 
 ABSENT = 0.0
@@ -60,6 +64,18 @@ class Slots:
 
     def deadline(self, index: int) -> float:
         return self.cells[index * WIDTH + DEADLINE]
+
+    def running(self, index: int) -> int:
+        """Name of the running request; 0: none, or one without a name."""
+        return int(self.cells[index * WIDTH + NAME]) if self.deadline(index) else 0
+
+    def condemn(self, index: int, name: int) -> None:
+        """Whoever watches the worker kills it if it is (still) at this request, and at no other."""
+        self.cells[index * WIDTH + CONDEMNED] = float(name)
+
+    def condemned(self, index: int) -> bool:
+        running = self.running(index)
+        return running != 0 and running == self.cells[index * WIDTH + CONDEMNED]
 
     def ready(self) -> int:
         """How many workers can take requests."""

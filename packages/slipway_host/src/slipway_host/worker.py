@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from typing import Any, Callable
 
-from . import frames, http11
+from . import frames, http11, slots
 from .service import Answer, Service
 
 POLLIN = 1
@@ -26,6 +26,8 @@ SEND_SECONDS = 60
 """A peer that takes no byte of an answer for this long is cut off."""
 MAX_LENGTH = frames.MAX_BODY + 0xFFFF
 _KEPT_CALLS = 256
+_TIMEOUT = frames.TIMEOUT_HEADER.lower().encode()
+_NAME = frames.NAME_HEADER.lower().encode()
 
 
 class Limits:
@@ -85,8 +87,9 @@ class Worker:
             self._poller.unregister(descriptor)
         sock.close()
 
-    def begin(self, timeout_ms: int, now: float) -> None:
-        """A request starts: its deadline is published."""
+    def begin(self, name: int, timeout_ms: int, now: float) -> None:
+        """A request starts: its name and its deadline are published."""
+        self.cells[self.base + slots.NAME] = name
         self.cells[self.base] = now + (timeout_ms * 0.001 or self.limits.invoke_seconds) + self.limits.grace_seconds
 
     def end(self) -> None:
@@ -175,6 +178,7 @@ class FrameConnection:
         unpack, size = frames.HEADER.unpack_from, frames.HEADER_SIZE
         pack, invoke, clock = frames.HEADER.pack, worker.service.invoke, time.monotonic
         cells, base, out, oldest, offset = worker.cells, worker.base, [], 0.0, 0
+        name = base + slots.NAME
         grace, largest = worker.limits.grace_seconds, worker.limits.response_bytes
         default_timeout = worker.limits.invoke_seconds + grace
         while end - offset >= size:
@@ -200,6 +204,7 @@ class FrameConnection:
                 out = []
             if not out:
                 oldest = now
+            cells[name] = ident
             cells[base] = now + (timeout * 0.001 + grace if timeout else default_timeout)
             status, answer_head, body = invoke(call, view[start + head_length : offset].tobytes())
             if type(body) is bytes and len(body) <= frames.MAX_BODY and len(body) <= largest:
@@ -301,7 +306,7 @@ class HttpConnection:
 
     def _answer(self, request: http11.Request) -> bool:
         worker = self._worker
-        worker.begin(_timeout(request), time.monotonic())
+        worker.begin(_number(request, _NAME), _number(request, _TIMEOUT), time.monotonic())
         try:
             return self._send(worker.bounded(self._route(request)), request)
         finally:
@@ -351,9 +356,9 @@ class HttpConnection:
         return keep and chunked
 
 
-def _timeout(request: http11.Request) -> int:
-    value = request.header(frames.TIMEOUT_HEADER.lower().encode()) or b""
-    return int(value) if value.isdigit() and len(value) < 10 else 0
+def _number(request: http11.Request, header: bytes) -> int:
+    value = request.header(header) or b""
+    return int(value) if value.isdigit() and len(value) <= 10 else 0
 
 
 def guarded(body: Iterator[bytes]) -> Iterator[bytes | None]:
