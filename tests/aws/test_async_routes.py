@@ -32,7 +32,7 @@ class Hands:
         self.cloud = cloud
         self.accept_batch = Acceptor(cloud.world)
         self.bucket = f"bucket-{cloud.account}"
-        self.rules = Rules(lambda connection, topic, message, now: None)
+        self.rules = Rules(lambda connection, topic, messages, now: [None] * len(messages))
         cloud.run(
             self._write(lambda c: objects.insert_bucket(c, objects.BucketRow(self.bucket, cloud.account, cloud.region, 0)))
         )

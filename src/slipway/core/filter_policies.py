@@ -22,6 +22,8 @@ KEYS = 5
 """Names at the top of a policy."""
 COMBINATIONS = 150
 """Values of all names multiplied; in a nested policy each name counts its values times its depth."""
+CHARACTERS = 100
+"""Of a value, that are compared as one comparison."""
 _OR = "$or"
 _OPERATORS = frozenset(
     {"anything-but", "cidr", "equals-ignore-case", "exists", "numeric", "prefix", "suffix", "wildcard", "$or"}
@@ -29,19 +31,19 @@ _OPERATORS = frozenset(
 
 
 class TooMuchWork(Exception):
-    """The message has too many values for the policies of its topic."""
+    """Publishing the message would hold up everything else; says why, to follow "The message …"."""
 
 
 @dataclass(slots=True)
 class Work:
-    """How many comparisons one message may still cost: no message may hold up the others."""
+    """How many comparisons (of a hundred characters each) one message may still cost: no message may hold up the others."""
 
     left: int = 500_000
 
     def spend(self, comparisons: int) -> None:
         self.left -= comparisons
         if self.left < 0:
-            raise TooMuchWork
+            raise TooMuchWork("has too many values for the filter policies of this topic")
 
 
 def parse(text: str) -> dict[str, Any]:
@@ -155,7 +157,7 @@ def _object(policy: Mapping[str, Any], values: Mapping[str, Any], work: Work) ->
 
 def _leaf(rules: Sequence[Any], present: bool, value: Any, work: Work) -> bool:
     found = [value for value in _flat(value) if not isinstance(value, dict)] if present else []
-    work.spend(len(rules) * max(len(found), 1))
+    work.spend(len(rules) * (len(found) + sum(len(one) for one in found if isinstance(one, str)) // CHARACTERS + 1))
     for rule in rules:
         if isinstance(rule, dict) and EXISTS in rule:
             if rule[EXISTS] and any(one is not None and one != "" for one in found):

@@ -35,6 +35,10 @@ class Message:
     """AWSTraceHeader."""
     group: str | None = None
     """MessageGroupId: kept and shown; of a standard queue it orders nothing."""
+    seal: str | None = None
+    """Of an envelope of SNS: the version of the signature that it is given when it is received (None: it gets none).
+
+    Signing takes longer than all else that is done for a message, and the writer has none of that time to give."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,8 @@ class Received:
     group: str | None = None
     source: str | None = None
     """ARN of the queue that gave it up, when this one is its dead-letter queue."""
+    seal: str | None = None
+    """As `Message.seal`: the body has yet to be signed."""
 
 
 def new_handle(queue_arn: str, receipt: Receipt) -> str:

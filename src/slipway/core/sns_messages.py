@@ -23,6 +23,9 @@ _SIGNED = {
     UNSUBSCRIPTION: ("Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"),
 }
 
+_LAST = ("UnsubscribeURL", "MessageAttributes")
+"""What follows the signature."""
+
 
 class Seal(Protocol):
     """Signs messages, and knows where they are verified and answered."""
@@ -115,9 +118,20 @@ def sealed(envelope: Mapping[str, Any], seal: Seal, version: str, signature: str
     return {**envelope, "SignatureVersion": version, "Signature": signature, "SigningCertURL": seal.certificate_url}
 
 
+def sealed_text(text: str, seal: Seal, version: str) -> str:
+    """An envelope for a queue, as `render` made it without its signature, with it. ValueError: it is no envelope."""
+    envelope: dict[str, Any] = json.loads(text)
+    last = {name: envelope.pop(name) for name in _LAST if name in envelope}
+    return _laid_out({**sealed(envelope, seal, version), **last})
+
+
 def render(envelope: Mapping[str, Any], attributes: Mapping[str, Attribute], **more: str) -> str:
     """JSON as SNS lays it out; `more` are the last members but the attributes (`UnsubscribeURL`)."""
     found = {**envelope, **more}
     if attributes:
         found["MessageAttributes"] = {name: {"Type": one.type, "Value": one.value} for name, one in attributes.items()}
-    return json.dumps(found, indent=2, separators=(",", " : "), ensure_ascii=False)
+    return _laid_out(found)
+
+
+def _laid_out(envelope: Mapping[str, Any]) -> str:
+    return json.dumps(envelope, indent=2, separators=(",", " : "), ensure_ascii=False)

@@ -127,15 +127,15 @@ def rules(settings: Settings, objects: Objects, seal: Seal | None) -> Rules:
 
 
 def announcing(seal: Seal | None) -> Announce:
-    """How a settlement tells a topic: signed by `seal`, in its transaction."""
+    """How settlements tell a topic, in their transaction: `seal` signs."""
 
-    def announce(connection: Connection, topic: str, message: str, now: float) -> str | None:
-        try:
-            published = topics.publish(connection, topic, Notice(message), now, seal=seal)
-        except TooMuchWork:
-            # Another try would not be any easier; what was delivered before stays.
+    def announce(connection: Connection, topic: str, messages: Sequence[str], now: float) -> list[str | None]:
+        notices = [Notice(message) for message in messages]
+        published = topics.publish_all(connection, topic, notices, now, seal=seal)
+        if published is None:
+            return [None] * len(messages)
+        if any(isinstance(each, TooMuchWork) for each in published):  # another try would not be any easier
             logger.warning("notification-too-much-work", extra={"topic": topic})
-            return None
-        return published.message_id if published is not None else None
+        return [None if isinstance(each, TooMuchWork) else each.message_id for each in published]
 
     return announce

@@ -156,7 +156,7 @@ async def _purge_some(world: World, queue: int) -> Result:
 
 
 def _rules(world: World) -> Rules:
-    return world.async_rules or Rules(lambda connection, topic, message, now: None)
+    return world.async_rules or Rules(lambda connection, topic, messages, now: [None] * len(messages))
 
 
 # What is asked for

@@ -43,15 +43,12 @@ def send(connection: Connection, rule: Rule, texts: Sequence[str], origin: Origi
             return False
         queues.send_all(connection, queue, [Message(text, sender=s3_events.SENDER) for text in texts], now)
         return True
-    for text in texts:
-        notice = Notice(text, subject=s3_events.SUBJECT)
-        try:
-            if topics.publish(connection, rule.target, notice, now, seal=origin.seal) is None:
-                return False
-        except TooMuchWork:
-            # Another try would not be any easier, and the object has to be written.
-            logger.warning("event-too-much-work", extra={"topic": rule.target})
-    return True
+    notices = [Notice(text, subject=s3_events.SUBJECT) for text in texts]
+    published = topics.publish_all(connection, rule.target, notices, now, seal=origin.seal)
+    if published is not None and any(isinstance(each, TooMuchWork) for each in published):
+        # Another try would not be any easier, and the object has to be written.
+        logger.warning("event-too-much-work", extra={"topic": rule.target})
+    return published is not None
 
 
 def new_host() -> str:

@@ -22,7 +22,6 @@ from slipway.core.asynchronous import (
     QUEUED,
     RUNNING,
     SUCCEEDED,
-    AsyncOptions,
     Outcome,
     Staged,
     State,
@@ -37,8 +36,8 @@ FAILURE_TYPE = "text/plain; charset=utf-8"
 CAUSE_CHARACTERS = 4096
 FAILURE_CHARACTERS = 256 * 1024
 
-Announce = Callable[[Connection, str, str, float], str | None]
-"""Publish a message (third) to a topic (second) in this transaction; its id, None: there is no such topic."""
+Announce = Callable[[Connection, str, Sequence[str], float], Sequence[str | None]]
+"""Publish messages (third) to a topic (second) in this transaction; their ids, None for those that could not be."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,14 +256,13 @@ def finish(connection: Connection, ends: Sequence[End], queues: dict[int, Queue]
     shelf = Shelf(connection, now, rules.origin)
     values: list[dict[str, Any]] = []
     moves: Counter[tuple[int, State, State]] = Counter()
-    for end in ends:
-        queue = queues[end.job.queue]
-        end = _kept(end, queue.place, rules, shelf, result)
-        failure = _failure_object(end, queue.place, rules, shelf)
-        notice, notified = _notify(connection, end, queue, rules, now)
-        values.append(_end_values(end, notice, failure, now))
-        moves[queue.id, end.job.state, end.state] += 1
-        settled = Settled(end.job, queue.place, end.state, end.cause_kind, end.cause, end.dead, end.outcome, now, notified)
+    kept = [_kept(end, queues[end.job.queue].place, rules, shelf, result) for end in ends]
+    for end, notice in zip(kept, _notify(connection, kept, queues, rules, now), strict=True):
+        place = queues[end.job.queue].place
+        values.append(_end_values(end, notice, _failure_object(end, place, rules, shelf), now))
+        moves[end.job.queue, end.job.state, end.state] += 1
+        notified = None if notice is None else "message" in notice
+        settled = Settled(end.job, place, end.state, end.cause_kind, end.cause, end.dead, end.outcome, now, notified)
         result.settled.append(settled)
     result.retired += shelf.store()
     if values:
@@ -333,21 +331,26 @@ def _failure_object(end: End, place: Place, rules: Rules, shelf: Shelf) -> str |
 
 
 def _notify(
-    connection: Connection, end: End, queue: Queue, rules: Rules, now: float
-) -> tuple[dict[str, Any] | None, bool | None]:
-    """Tell the endpoint's topic; what is remembered of it, and whether there was one that could be told."""
-    options = queue.options
-    topic = options.success_topic if end.state == SUCCEEDED else options.error_topic
-    if topic is None:
-        return None, None
-    message = rules.announce(connection, topic, _notice(end, queue.place, options, now), now)
-    if message is None:
-        return {"topic": topic, "error": "there is no such topic"}, False
-    return {"topic": topic, "message": message}, True
+    connection: Connection, ends: Sequence[End], queues: dict[int, Queue], rules: Rules, now: float
+) -> list[dict[str, Any] | None]:
+    """Tell the endpoints' topics; what is remembered of each: None, when there is nobody to tell."""
+    by_topic: dict[str, list[int]] = {}
+    for index, end in enumerate(ends):
+        options = queues[end.job.queue].options
+        topic = options.success_topic if end.state == SUCCEEDED else options.error_topic
+        if topic is not None:
+            by_topic.setdefault(topic, []).append(index)
+    found: list[dict[str, Any] | None] = [None] * len(ends)
+    for topic, indexes in by_topic.items():
+        told = [_notice(ends[index], queues[ends[index].job.queue], now) for index in indexes]
+        for index, message in zip(indexes, rules.announce(connection, topic, told, now), strict=True):
+            failed = {"topic": topic, "error": "there is no such topic"}
+            found[index] = failed if message is None else {"topic": topic, "message": message}
+    return found
 
 
-def _notice(end: End, place: Place, options: AsyncOptions, now: float) -> str:
-    job, outcome = end.job, end.outcome
+def _notice(end: End, queue: Queue, now: float) -> str:
+    job, outcome, place, options = end.job, end.outcome, queue.place, queue.options
     told = Told(
         place.region,
         place.endpoint,

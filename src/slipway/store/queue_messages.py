@@ -115,6 +115,7 @@ def _received(row: Any, token: str, now: float) -> Received:
         trace=row.trace,
         group=row.group,
         source=row.source,
+        seal=row.seal,
     )
 
 

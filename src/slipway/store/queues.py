@@ -50,6 +50,7 @@ messages = Table(
     Column("trace", Text),
     Column("group", Word),
     Column("source", Word),
+    Column("seal", Word),  # the envelope in the body is signed, in this version, when it is received
     Column("attributes", Json),
     Column("body", Text, nullable=False),
     Index("ix_sqs_messages_receivable", "queue", "visible", "id"),
@@ -170,6 +171,7 @@ def send_all(connection: Connection, queue: QueueRow, batch: Sequence[Message], 
             "sender": message.sender,
             "trace": message.trace,
             "group": message.group,
+            "seal": message.seal,
             "attributes": to_column(message.attributes),
             "body": message.body,
         }

@@ -14,14 +14,17 @@ from typing import Any, Literal
 from sqlalchemy import Column, Connection, Table, UniqueConstraint, and_, bindparam, delete, func, or_, select, update
 
 from slipway.core import filter_policies
-from slipway.core.filter_policies import Work
+from slipway.core.filter_policies import TooMuchWork, Work
 from slipway.core.sns_messages import NOTIFICATION, Notice, Seal
 from slipway.store import topics_outbox
 from slipway.store.resources import tags
 from slipway.store.schema import Json, Moment, Word, metadata
-from slipway.store.topics_queues import QueueDelivery, dead_letter
+from slipway.store.topics_queues import QueueDeliveries, dead_letter
 
-__all__ = ["Notice", "Published", "Subscription", "Topic", "publish"]
+__all__ = ["Notice", "Published", "Subscription", "Topic", "publish", "publish_all"]
+
+PUBLICATION_BYTES = 64 * 1024 * 1024
+"""Of one message to all its receivers together: a topic with thousands of them takes short messages only."""
 
 topics = Table(
     "sns_topics",
@@ -257,27 +260,63 @@ def publish(
 ) -> Published | None:
     """Give the notice to every confirmed subscription that wants it; None when there is no such topic.
 
-    `now`: epoch seconds, the Timestamp. `seal` signs what goes into queues (once for all of them); without it those
-    envelopes have no signature. filter_policies.TooMuchWork, with nothing written, when the message has too many values for
-    the topic's policies (it takes a body of thousands of them).
+    `now`: epoch seconds, the Timestamp. `seal` signs what goes into queues (when it is received); without it those envelopes
+    have no signature. filter_policies.TooMuchWork, with nothing written, when the message has too many values for the topic's
+    policies (it takes a body of thousands of them), or is too large for so many receivers.
     """
+    published = publish_all(connection, topic_arn, [notice], now, seal=seal, new_id=new_id)
+    if published is None:
+        return None
+    if isinstance(published[0], TooMuchWork):
+        raise published[0]
+    return published[0]
+
+
+def publish_all(
+    connection: Connection,
+    topic_arn: str,
+    notices: Sequence[Notice],
+    now: float,
+    *,
+    seal: Seal | None = None,
+    new_id: Callable[[], str] = _uuid,
+) -> list[Published | TooMuchWork] | None:
+    """As `publish`, of several notices in their order, in few statements; what one of them may not cost does not harm others."""
     rows = connection.execute(_RECEIVERS, {"topic": topic_arn}).all()
     if not rows:
         return None
-    notice = notice if notice.id else _identified(notice, new_id())
-    settings: Mapping[str, str] = rows[0].settings
-    wanting = _Wanting(notice)
-    to_queues = QueueDelivery(connection, topic_arn, notice, now, seal, settings.get("SignatureVersion", "1"))
+    receivers = [_subscription(row[1:]) for row in rows if row.arn is not None]
+    version = rows[0].settings.get("SignatureVersion", "1")
+    to_queues = QueueDeliveries(connection, topic_arn, now, seal, version)
+    given = [notice if notice.id else _identified(notice, new_id()) for notice in notices]
+    told = [_give(connection, notice, receivers, to_queues, now) for notice in given]
+    to_queues.store()
+    delivered, failed = to_queues.delivered, to_queues.failed
+    return [
+        pending if isinstance(pending, TooMuchWork) else Published(notice.id, delivered[notice.id], pending, failed[notice.id])
+        for notice, pending in zip(given, told, strict=True)
+    ]
+
+
+def _give(
+    connection: Connection, notice: Notice, receivers: Sequence[Subscription], to_queues: QueueDeliveries, now: float
+) -> int | TooMuchWork:
+    """To each that wants it; how many are to be told over HTTP."""
+    wants = _Wanting(notice)
+    try:
+        wanting = [one for one in receivers if wants(one)]
+    except TooMuchWork as error:
+        return error
+    if len(wanting) * len(notice.message) > PUBLICATION_BYTES:
+        return TooMuchWork("is too large for so many subscriptions")
     pending = 0
-    every = [_subscription(row[1:]) for row in rows if row.arn is not None]
-    for found in [one for one in every if wanting(one)]:
+    for found in wanting:
         if found.protocol == "sqs":
-            to_queues.deliver(found.arn, found.endpoint, found.raw, dead_letter(found.attributes))
+            to_queues.deliver(notice, found.arn, found.endpoint, found.raw, dead_letter(found.attributes))
         elif found.protocol in ("http", "https"):
-            body = outbox_body(notice, now, found.protocol)
-            topics_outbox.put(connection, found.arn, notice.id, NOTIFICATION, body, now)
+            topics_outbox.put(connection, found.arn, notice.id, NOTIFICATION, outbox_body(notice, now, found.protocol), now)
             pending += 1
-    return Published(notice.id, to_queues.delivered, pending, to_queues.failed)
+    return pending
 
 
 def _identified(notice: Notice, id: str) -> Notice:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
-import logging
+from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from sqlalchemy import Connection
 
@@ -15,10 +16,10 @@ from slipway.core.sns_messages import Notice, Seal
 from slipway.store import queues, topics_outbox
 from slipway.store.topics_outbox import Outcome
 
-logger = logging.getLogger(__name__)
-
 RAW_ATTRIBUTES = 10
 """A message of a queue has so many attributes at most: a raw delivery of more fails (AWS: a client-side error)."""
+HELD_BYTES = 4 * 1024 * 1024
+"""Of messages that wait here for others that go into the same queue."""
 
 
 def dead_letter(attributes: Mapping[str, str]) -> str | None:
@@ -27,53 +28,76 @@ def dead_letter(attributes: Mapping[str, str]) -> str | None:
     return json.loads(text)["deadLetterTargetArn"] if text else None
 
 
-class QueueDelivery:
-    """One notice on its way into queues. The signature is made once, when the first envelope needs it."""
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    notice: str
+    subscription: str
+    message: Message
+    dead_letter: str | None
 
-    def __init__(self, connection: Connection, topic: str, notice: Notice, now: float, seal: Seal | None, version: str) -> None:
-        self.delivered = 0
-        self.failed = 0
+
+class QueueDeliveries:
+    """Notices of one topic on their way into queues: what goes into one queue is written at once. `store` ends it.
+
+    With a `seal`, envelopes get their signature when they are received (`Message.seal`): `version` says which.
+    """
+
+    def __init__(self, connection: Connection, topic: str, now: float, seal: Seal | None, version: str) -> None:
+        self.delivered: Counter[str] = Counter()
+        """By MessageId of the notice, like the next."""
+        self.failed: Counter[str] = Counter()
         self._connection = connection
-        self._notice = notice
+        self._topic = topic
         self._now = now
         self._seal = seal
         self._version = version
-        self._envelope = sns_messages.notification(topic, notice, "sqs", now)
-        self._sealed = seal is None
+        self._held: dict[str, list[_Delivery]] = {}
+        self._bytes = 0
 
-    def deliver(self, subscription: str, queue: str, raw: bool, dead_letter: str | None) -> None:
+    def deliver(self, notice: Notice, subscription: str, queue: str, raw: bool, dead_letter: str | None) -> None:
         """Into the queue; if that cannot be, into the dead-letter queue; else it failed. An outcome says so."""
-        message = self._message(subscription, raw)
-        cause = "The message has more attributes than a message of a queue can have."
-        if len(message.attributes) <= RAW_ATTRIBUTES:
-            if queues.send(self._connection, queue, message, self._now) is not None:
-                self.delivered += 1
-                return
-            cause = f"The queue {queue} does not exist."
-        self.failed += 1
-        buried = bury(self._connection, dead_letter, message, self._now)
+        message = self._message(notice, subscription, raw)
+        delivery = _Delivery(notice.id, subscription, message, dead_letter)
+        if len(message.attributes) > RAW_ATTRIBUTES:
+            self._fail(delivery, "The message has more attributes than a message of a queue can have.")
+            return
+        self._held.setdefault(queue, []).append(delivery)
+        self._bytes += len(message.body)
+        if self._bytes > HELD_BYTES:
+            self.store()
+
+    def store(self) -> None:
+        """Write what is held."""
+        held, self._held, self._bytes = self._held, {}, 0
+        for queue, deliveries in held.items():
+            row = queues.get(self._connection, queue)
+            if row is None:
+                for each in deliveries:
+                    self._fail(each, f"The queue {queue} does not exist.")
+                continue
+            queues.send_all(self._connection, row, [each.message for each in deliveries], self._now)
+            self.delivered.update(each.notice for each in deliveries)
+
+    def _fail(self, delivery: _Delivery, cause: str) -> None:
+        self.failed[delivery.notice] += 1
+        buried = bury(self._connection, delivery.dead_letter, delivery.message, self._now)
         state: topics_outbox.State = "dead-letter" if buried else "failed"
-        outcome = Outcome(self._notice.id, subscription, state, cause, 1, self._now)
+        outcome = Outcome(delivery.notice, delivery.subscription, state, cause, 1, self._now)
         topics_outbox.record(self._connection, outcome)
 
-    def _message(self, subscription: str, raw: bool) -> Message:
+    def _message(self, notice: Notice, subscription: str, raw: bool) -> Message:
         if raw:
-            return Message(self._notice.text("sqs"), attributes=raw_attributes(self._notice.attributes))
+            return Message(notice.text("sqs"), attributes=raw_attributes(notice.attributes))
+        envelope = sns_messages.notification(self._topic, notice, "sqs", self._now)
         if self._seal is None:
-            return Message(sns_messages.render(self._envelope, self._notice.attributes))
-        if not self._sealed:
-            self._sealed = True
-            try:
-                self._envelope = sns_messages.sealed(self._envelope, self._seal, self._version)
-            except (OSError, ValueError) as error:  # the key cannot be made or read: the message matters more
-                logger.error("notification-not-signed", extra={"message_id": self._notice.id, "error": str(error)})
+            return Message(sns_messages.render(envelope, notice.attributes))
         url = sns_messages.unsubscribe_url(self._seal.url, subscription)
-        return Message(sns_messages.render(self._envelope, self._notice.attributes, UnsubscribeURL=url))
+        return Message(sns_messages.render(envelope, notice.attributes, UnsubscribeURL=url), seal=self._version)
 
 
 def bury(connection: Connection, queue: str | None, message: Message, now: float) -> bool:
     """Put a message that could not be delivered into a dead-letter queue; False: there is none."""
-    kept = Message(message.body, dict(list(message.attributes.items())[:RAW_ATTRIBUTES]))
+    kept = Message(message.body, dict(list(message.attributes.items())[:RAW_ATTRIBUTES]), seal=message.seal)
     return queue is not None and queues.send(connection, queue, kept, now) is not None
 
 

@@ -11,6 +11,7 @@ import hashlib
 import os
 import sys
 import time
+from collections.abc import Sequence
 
 from slipway.backing.objects_embedded import EmbeddedObjects
 from slipway.backing.objects_staging_embedded import EmbeddedStaging
@@ -59,9 +60,9 @@ async def put(objects: EmbeddedObjects, said: Said, writer: int, count: int) -> 
             said("put", key, seed, size)
 
 
-def announce(connection: Connection, topic: str, message: str, now: float) -> str | None:
+def announce(connection: Connection, topic: str, messages: Sequence[str], now: float) -> list[str | None]:
     """As a topic with one queue: one row for each request that ends."""
-    return queues.send(connection, QUEUE, Message(message), now)
+    return [queues.send(connection, QUEUE, Message(message), now) for message in messages]
 
 
 RULES = Rules(announce)

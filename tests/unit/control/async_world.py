@@ -92,12 +92,12 @@ class Site:
         await self.parts.close()
         await self.objects.close()
 
-    def _announce(self, connection: Connection, topic: str, message: str, now: float) -> str | None:
-        told = json.loads(message)
-        if told["inferenceId"] in self.broken:
+    def _announce(self, connection: Connection, topic: str, messages: Sequence[str], now: float) -> list[str | None]:
+        told = [json.loads(message) for message in messages]
+        if any(each["inferenceId"] in self.broken for each in told):
             raise RuntimeError("the notification broke")
-        self.told.append((topic, told))
-        return f"message-{len(self.told)}"
+        self.told += [(topic, each) for each in told]
+        return [f"message-{len(self.told) - left}" for left in reversed(range(len(told)))]
 
     # The endpoint
 

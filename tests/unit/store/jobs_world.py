@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
@@ -107,11 +107,11 @@ class Store:
     def rules(self) -> Rules:
         return Rules(self._announce, attempts=3, external=self.external)
 
-    def _announce(self, connection: Connection, topic: str, message: str, now: float) -> str | None:
+    def _announce(self, connection: Connection, topic: str, messages: Sequence[str], now: float) -> list[str | None]:
         if topic in self.missing_topics:
-            return None
-        self.told.append((topic, json.loads(message)))
-        return f"message-{len(self.told)}"
+            return [None] * len(messages)
+        self.told += [(topic, json.loads(message)) for message in messages]
+        return [f"message-{len(self.told) - left}" for left in reversed(range(len(messages)))]
 
     def request(self, **changes: Any) -> NewRequest:
         self._count += 1

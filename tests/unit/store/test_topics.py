@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import pytest
 
 from slipway.core.filter_policies import TooMuchWork
-from slipway.core.sns_messages import Attribute, Notice
+from slipway.core.queue_messages import Received
+from slipway.core.sns_messages import Attribute, Notice, sealed_text, signed_text
 from slipway.store import queue_messages, queues, topics, topics_outbox
 from slipway.store.db import Connection, Db
 from slipway.store.queues import QueueRow
@@ -46,13 +47,17 @@ async def add(db: Db, *rows: Subscription) -> None:
     await db.write(write)
 
 
-async def bodies(db: Db, queue: str = QUEUE) -> list[str]:
-    def read(connection: Connection) -> list[str]:
+async def receive(db: Db, queue: str = QUEUE) -> list[Received]:
+    def take(connection: Connection) -> list[Received]:
         row = queues.get(connection, queue)
         assert row is not None
-        return [found.body for found in queue_messages.receive(connection, row, 10, 30.0, NOW + 1)]
+        return queue_messages.receive(connection, row, 10, 30.0, NOW + 1)
 
-    return await db.write(read)
+    return await db.write(take)
+
+
+async def bodies(db: Db, queue: str = QUEUE) -> list[str]:
+    return [found.body for found in await receive(db, queue)]
 
 
 async def publish(db: Db, notice: Notice, **more: Any) -> topics.Published:
@@ -112,8 +117,24 @@ async def test_one_row_for_each_subscription(db: Db) -> None:
     notice = Notice("text", "subject", attributes, {"sqs": "for queues", "https": "for https"})
     published = await publish(db, notice, seal=seal, new_id=lambda: "id-1")
     assert published == topics.Published("id-1", queues=2, pending=2)
-    assert len(seal.signed) == 1, "one signature for all queues"
-    (envelope,) = map(json.loads, await bodies(db))
+    assert seal.signed == [], "the writer signs nothing"
+    (received,) = await receive(db)
+    assert received.seal == "1"
+    envelope = json.loads(sealed_text(received.body, seal, "1"))
+    assert seal.signed == [(signed_text(envelope), "1")]
+    assert list(envelope) == [
+        "Type",
+        "MessageId",
+        "TopicArn",
+        "Subject",
+        "Message",
+        "Timestamp",
+        "SignatureVersion",
+        "Signature",
+        "SigningCertURL",
+        "UnsubscribeURL",
+        "MessageAttributes",
+    ]
     assert (envelope["Message"], envelope["Subject"], envelope["MessageId"]) == ("for queues", "subject", "id-1")
     assert envelope["Timestamp"] == "2023-11-14T22:13:20.000Z"
     assert envelope["Signature"] == "signature 1"
@@ -131,22 +152,36 @@ async def test_one_row_for_each_subscription(db: Db) -> None:
 async def test_without_a_seal_the_envelope_is_unsigned(db: Db) -> None:
     await add(db, subscription("1", "sqs", QUEUE))
     await publish(db, Notice("m"))
-    (envelope,) = map(json.loads, await bodies(db))
-    assert "Signature" not in envelope
+    (received,) = await receive(db)
+    assert received.seal is None
+    assert "Signature" not in json.loads(received.body)
 
 
 @pytest.mark.usefixtures("topic")
-async def test_a_key_that_cannot_be_read_does_not_hold_up_the_message(db: Db, caplog: pytest.LogCaptureFixture) -> None:
-    class BrokenSeal(FakeSeal):
-        def sign(self, text: bytes, version: str) -> str:
-            raise OSError("no space")
+async def test_an_envelope_is_signed_also_out_of_a_dead_letter_queue(db: Db) -> None:
+    redrive = json.dumps({"deadLetterTargetArn": QUEUE})
+    await add(db, subscription("1", "sqs", QUEUE.replace("inbox", "gone"), RedrivePolicy=redrive))
+    await db.write(lambda c: topics.set_attributes(c, TOPIC, {"SignatureVersion": "2"}))
+    await publish(db, Notice("m"), seal=FakeSeal())
+    (received,) = await receive(db)
+    assert received.seal == "2"
 
-    await add(db, subscription("1", "sqs", QUEUE))
-    await publish(db, Notice("m"), seal=BrokenSeal())
-    (envelope,) = map(json.loads, await bodies(db))
-    assert envelope["Message"] == "m"
-    assert "Signature" not in envelope
-    assert "notification-not-signed" in caplog.text
+
+@pytest.mark.usefixtures("topic")
+async def test_several_at_once(db: Db) -> None:
+    """In their order, in few statements, and one that is too much work by itself."""
+    large = "x" * (topics.PUBLICATION_BYTES // 2 + 1)
+    rules = {"FilterPolicy": '{"k": ["v"]}'}
+    await add(db, subscription("1", "sqs", QUEUE), subscription("2", "sqs", QUEUE.replace("inbox", "gone"), **rules))
+    wanted = {"k": Attribute("String", "v")}
+    notices = [Notice("a", id="1"), Notice(large, attributes=wanted, id="2"), Notice("b", attributes=wanted, id="3")]
+    told = await db.write(lambda c: topics.publish_all(c, TOPIC, notices, NOW))
+    assert told is not None
+    assert told[0] == topics.Published("1", 1)
+    assert isinstance(told[1], TooMuchWork)
+    assert told[2] == topics.Published("3", 1, failed=1)
+    assert [json.loads(body)["Message"] for body in await bodies(db)] == ["a", "b"]
+    assert await db.write(lambda c: topics.publish_all(c, f"{TOPIC}-not", notices, NOW)) is None
 
 
 @pytest.mark.usefixtures("topic")

@@ -12,13 +12,11 @@ from slipway.services import Context
 from slipway.services.sns.addresses import invalid, no_topic, topic_arn
 from slipway.services.sns.contents import MESSAGE_BYTES, Contents, notice_of, size_of
 from slipway.store import topics
-from slipway.store.db import Connection
 from slipway.store.topics import Published
 from slipway.wire.errors import AwsError
 
 ENTRIES = 10
 _ENTRY_ID = re.compile(r"[A-Za-z0-9_-]{1,80}", re.ASCII)
-_TOO_MUCH = "Message Reason: it has too many values for the filter policies of this topic"
 
 
 async def publish(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
@@ -35,8 +33,8 @@ async def publish(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
     seal = ctx.world.seal
     try:
         found = await ctx.world.db.write(lambda c: topics.publish(c, arn, notice, now, seal=seal))
-    except TooMuchWork:
-        raise invalid(_TOO_MUCH) from None
+    except TooMuchWork as error:
+        raise _too_much(error) from None
     if found is None:
         raise no_topic()
     return {"MessageId": found.message_id}
@@ -57,28 +55,26 @@ async def publish_batch(ctx: Context, request: dict[str, Any]) -> dict[str, Any]
     entries = [_entry(one) for one in given]
     now = ctx.world.now()
 
-    def write(connection: Connection) -> list[Published | None]:
-        return [
-            topics.publish(connection, arn, entry.notice, now, seal=ctx.world.seal)
-            for entry in entries
-            if entry.notice is not None
-        ]
-
-    try:
-        published = await ctx.world.db.write(write)
-    except TooMuchWork:
-        raise invalid(_TOO_MUCH) from None
-    if None in published or (not published and await ctx.world.db.read(lambda c: topics.get(c, arn)) is None):
+    notices = [entry.notice for entry in entries if entry.notice is not None]
+    published = await ctx.world.db.write(lambda c: topics.publish_all(c, arn, notices, now, seal=ctx.world.seal))
+    if published is None:
         raise no_topic()
-    ids = iter(one.message_id for one in published if one is not None)
-    return {
-        "Successful": [{"Id": entry.id, "MessageId": next(ids)} for entry in entries if entry.notice is not None],
-        "Failed": [
-            {"Id": entry.id, "Code": entry.error.code, "Message": entry.error.message, "SenderFault": True}
-            for entry in entries
-            if entry.error is not None
-        ],
-    }
+    results = iter(published)
+    answer: dict[str, Any] = {"Successful": [], "Failed": []}
+    for entry in entries:
+        result = next(results) if entry.notice is not None else entry.error
+        if isinstance(result, Published):
+            answer["Successful"].append({"Id": entry.id, "MessageId": result.message_id})
+            continue
+        error = _too_much(result) if isinstance(result, TooMuchWork) else result
+        if error is not None:
+            failed = {"Id": entry.id, "Code": error.code, "Message": error.message, "SenderFault": True}
+            answer["Failed"].append(failed)
+    return answer
+
+
+def _too_much(error: TooMuchWork) -> AwsError:
+    return invalid(f"Message Reason: the message {error}")
 
 
 def _check_batch(given: list[Contents]) -> None:

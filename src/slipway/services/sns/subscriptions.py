@@ -24,7 +24,7 @@ from slipway.store.db import Connection
 from slipway.store.topics import Subscription
 from slipway.wire.errors import AwsError
 
-SUBSCRIPTIONS = 10_000
+SUBSCRIPTIONS = 1000
 """Of one topic: each costs every publication a look."""
 _REFUSED = ("application", "firehose", "lambda", "sms")
 _EMAIL = ("email", "email-json")

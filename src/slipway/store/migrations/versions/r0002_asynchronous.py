@@ -59,6 +59,7 @@ def _queues() -> None:
         sa.Column("trace", sa.Text()),
         sa.Column("group", Word),
         sa.Column("source", Word),
+        sa.Column("seal", Word),
         sa.Column("attributes", sa.Text()),
         sa.Column("body", sa.Text(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_sqs_messages"),
