@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tests.e2e.deployments import BUCKET, Deployments
+from tests.e2e.deployments import BUCKET, SCRIPT_MODE, Deployments
 
 ADD = """
 import json, time
@@ -44,9 +44,15 @@ class Asynchronous:
     """One asynchronous endpoint, made from scratch, and the queue that hears of its results."""
 
     def __init__(
-        self, server: Deployments, name: str, data: bytes, client: Mapping[str, Any] | None = None, **notification: Any
+        self,
+        server: Deployments,
+        name: str,
+        data: bytes,
+        client: Mapping[str, Any] | None = None,
+        environment: Mapping[str, str] = SCRIPT_MODE,
+        **notification: Any,
     ) -> None:
-        """`client`: ClientConfig; `notification`: further members of NotificationConfig."""
+        """`client`: ClientConfig; `environment`: of the container; `notification`: further members of NotificationConfig."""
         self.server, self.name = server, name
         self.sns, self.sqs = server.client("sns"), server.client("sqs", read_timeout=40)
         self.success = self.sns.create_topic(Name=f"{name}-success")["TopicArn"]
@@ -55,7 +61,7 @@ class Asynchronous:
         asked = self.sqs.get_queue_attributes(QueueUrl=self.queue, AttributeNames=["QueueArn"])
         for topic in (self.success, self.error):
             self.sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=asked["Attributes"]["QueueArn"])
-        server.model(name, data)
+        server.model(name, data, environment=environment)
         server.sagemaker.create_endpoint_config(
             EndpointConfigName=name,
             ProductionVariants=[
