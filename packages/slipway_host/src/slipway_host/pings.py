@@ -1,4 +1,4 @@
-"""The parent's socket. `GET /ping`: 200 while workers can answer, 503 before.
+"""What the parent's socket answers: `GET /ping`, 200 while workers can answer, 503 before; `POST /abandon`.
 
 `GET /ping?wait=SECONDS` holds its answer until the workers are ready: who starts a replica need not ask again and again.
 Each answer tells the number of workers in X-Slipway-Workers.
