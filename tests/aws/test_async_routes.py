@@ -181,6 +181,8 @@ def test_requests_are_listed_and_filtered_in_pages(hands: Hands) -> None:
     assert names(after=two.id) == "cde"
     assert names(dead=1) == ""
     assert names(since="1.5") == "abcde"
+    assert names(since="9" * 17) == ""
+    assert names(until="9" * 17) == "abcde"
     assert names(until="1.5") == ""
     _, page = hands.call("GET", "/requests", endpoint="Echo", limit=2)
     assert page["next"] == two.id

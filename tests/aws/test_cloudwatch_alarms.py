@@ -191,6 +191,8 @@ def test_what_is_not_there_is_not_found(cloud: Cloud, client: Any) -> None:
     client.put_metric_alarm(**alarm())
     with pytest.raises(client.exceptions.InvalidFormatFault):
         client.set_alarm_state(AlarmName="high", StateReasonData="{", **set_state)
+    for deep in ("[" * 1900 + "]" * 1900, "[" * 200 + "]" * 200):
+        assert refused(client.set_alarm_state, AlarmName="high", StateReasonData=deep, **set_state)[0] == "InvalidFormat"
     other = cloud.client("cloudwatch", key=cloud.other_account())
     assert other.describe_alarms()["MetricAlarms"] == []
     assert refused(other.set_alarm_state, AlarmName="high", **set_state)[0] == "ResourceNotFound"

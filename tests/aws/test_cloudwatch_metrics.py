@@ -272,6 +272,7 @@ def test_metric_data_newest_first_and_in_pages(cloud: Cloud) -> None:
         ([{"Id": "a", "MetricStat": stat("x", period=7)}], "Period must be"),
         ([{"Id": "a", "MetricStat": stat("x"), "ReturnData": False}], "ReturnData"),
         ([{"Id": "m", "MetricStat": stat("x")}, {"Id": "a", "Expression": "SUM(m)"}], "must give a time series"),
+        ([{"Id": f"e{n}", "Expression": "+".join(["1"] * 1000)} for n in range(100)], "100,000 characters together"),
     ],
 )
 def test_bad_queries(cloud: Cloud, queries: list[dict[str, Any]], words: str) -> None:

@@ -20,7 +20,7 @@ from slipway.store.db import Connection, Db, StoreError
 from slipway.store.leases import LeaseLost
 from slipway.store.metrics import Key, Metric, Point, metric
 
-__all__ = ["Datapoint", "Metric", "Metrics", "Query", "TooManySeries", "metric"]
+__all__ = ["Budget", "Datapoint", "Metric", "Metrics", "Query", "TooManyPoints", "TooManySeries", "metric"]
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +37,10 @@ SERIES = 50_000
 """Of one account: more are refused."""
 PENDING = 200_000
 """Buckets that wait for the store while it is away; beyond it new ones are dropped, and logged."""
+
+
+class TooManyPoints(Exception):
+    """More points are stored for the time asked for than one request may read."""
 
 
 class TooManySeries(Exception):
@@ -61,6 +65,18 @@ class Query:
     period: int
     unit: str | None = None
     """None: whatever the unit."""
+
+
+@dataclass(slots=True)
+class Budget:
+    """How many stored points a request may still read: a period of an hour may be of sixty of them."""
+
+    left: int = 1_000_000
+
+    def spend(self, points: int) -> None:
+        self.left -= points
+        if self.left < 0:
+            raise TooManyPoints
 
 
 class Metrics:
@@ -242,9 +258,13 @@ class Metrics:
         await self.flush()
         return await self._db.read(lambda c: [self.read(c, query) for query in queries])
 
-    def read(self, connection: Connection, query: Query) -> list[Datapoint]:
-        """As `query`, inside a caller's own transaction, of what was flushed."""
-        found = rows.read(connection, query.metric, query.start - 1e-6, query.end - 1e-6, query.period, query.unit)
+    def read(self, connection: Connection, query: Query, budget: Budget | None = None) -> list[Datapoint]:
+        """As `query`, inside a caller's own transaction, of what was flushed. TooManyPoints when the budget is spent."""
+        most = None if budget is None else budget.left + 1
+        start, end = query.start - 1e-6, query.end - 1e-6
+        found = rows.read(connection, query.metric, start, end, query.period, query.unit, most)
+        if budget is not None:
+            budget.spend(len(found))
         return self._datapoints(query, found)
 
     def read_many(self, connection: Connection, queries: Sequence[Query]) -> list[list[Datapoint]]:

@@ -10,13 +10,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from slipway.backing.metrics import Datapoint, Metric, Metrics, Query, metric
+from slipway.backing.metrics import Budget, Datapoint, Metric, Metrics, Query, TooManyPoints, metric
 from slipway.core.metric_math import Grid, MathError, Series, evaluate_all, names_in
 from slipway.core.metric_statistics import BadStatistic, Reader, is_period, reader
 from slipway.store.db import Connection
 
 _IDENT = re.compile(r"[a-z][a-zA-Z0-9_]*")
 DEFAULT_PERIOD = 60
+EXPRESSION_CHARACTERS = 100_000
+"""Of all expressions of one request: they are read while nothing else is done."""
 
 
 class BadQuery(ValueError):
@@ -52,8 +54,11 @@ def checked(account: str, region: str, queries: Sequence[Mapping[str, Any]]) -> 
         if query.get("AccountId", account) != account:
             raise BadQuery("AccountId: slipway does not read metrics of another account")
         by_id[ident] = query
+    if sum(len(query.get("Expression", "")) for query in by_id.values()) > EXPRESSION_CHARACTERS:
+        raise BadQuery(f"The expressions of one request can have {EXPRESSION_CHARACTERS:,} characters together")
     needs = {ident: _needs(query, by_id) for ident, query in by_id.items() if "Expression" in query}
-    return [_ask(account, region, query, by_id, needs) for query in by_id.values()]
+    periods = _periods(by_id, needs)
+    return [_ask(account, region, query, periods.get(query["Id"])) for query in by_id.values()]
 
 
 def _needs(query: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> set[str]:
@@ -70,17 +75,29 @@ def _needs(query: Mapping[str, Any], by_id: Mapping[str, Mapping[str, Any]]) -> 
     return idents
 
 
-def _ask(
-    account: str,
-    region: str,
-    query: Mapping[str, Any],
-    by_id: Mapping[str, Mapping[str, Any]],
-    needs: Mapping[str, set[str]],
-) -> Ask:
+def _periods(by_id: Mapping[str, Mapping[str, Any]], needs: Mapping[str, set[str]]) -> dict[str, int]:
+    """Of each expression that is of metrics, directly or through others, the longest of their periods."""
+    found: dict[str, int] = {}
+    users: dict[str, list[str]] = {}
+    for ident, needed in needs.items():
+        for other in needed:
+            users.setdefault(other, []).append(ident)
+    metrics = {ident: query["MetricStat"]["Period"] for ident, query in by_id.items() if "MetricStat" in query}
+    for ident, period in sorted(metrics.items(), key=lambda metric: -metric[1]):  # the longest first: what is found stays
+        todo = [ident]
+        while todo:
+            for user in users.get(todo.pop(), ()):
+                if user not in found:
+                    found[user] = period
+                    todo.append(user)
+    return found
+
+
+def _ask(account: str, region: str, query: Mapping[str, Any], period: int | None) -> Ask:
+    """`period`: of the metrics that an expression is of, where there are any."""
     ident, returned = query["Id"], query.get("ReturnData", True)
     if "Expression" in query:
-        periods = [by_id[m]["MetricStat"]["Period"] for m in _metrics_of(ident, needs) if "MetricStat" in by_id[m]]
-        period = max(periods, default=query.get("Period", DEFAULT_PERIOD))
+        period = query.get("Period", DEFAULT_PERIOD) if period is None else period
         _check_period(period)
         return Ask(ident, period, query.get("Label", ident), returned, expression=query["Expression"])
     stat = query["MetricStat"]
@@ -95,18 +112,6 @@ def _ask(
     dimensions = {d["Name"]: d["Value"] for d in asked.get("Dimensions", ())}
     found = metric(account, region, asked["Namespace"], asked["MetricName"], dimensions)
     return Ask(ident, stat["Period"], query.get("Label", asked["MetricName"]), returned, found, read, stat.get("Unit"))
-
-
-def _metrics_of(ident: str, needs: Mapping[str, set[str]]) -> set[str]:
-    """All that an expression is of, through other expressions; a circle ends where it began."""
-    seen: set[str] = set()
-    todo = [ident]
-    while todo:
-        for other in needs.get(todo.pop(), ()):
-            if other not in seen:
-                seen.add(other)
-                todo.append(other)
-    return seen
 
 
 def _check_period(period: int) -> None:
@@ -125,7 +130,13 @@ def evaluate(
 
     Raises MathError.
     """
-    series = {ask.id: _series(connection, metrics, ask, *spans[ask.period]) for ask in asks if ask.metric is not None}
+    budget = Budget()
+    try:
+        series = {
+            ask.id: _series(connection, metrics, ask, *spans[ask.period], budget) for ask in asks if ask.metric is not None
+        }
+    except TooManyPoints:
+        raise MathError("The queries are of too many datapoints: ask for fewer metrics or a shorter time") from None
     expressions = {ask.id: ask.expression for ask in asks if ask.expression is not None}
     periods = {ask.id: ask.period for ask in asks}
 
@@ -154,10 +165,10 @@ def times(start: float, end: float, width: float) -> list[float]:
     return [start + index * width for index in range(count)]
 
 
-def _series(connection: Connection, metrics: Metrics, ask: Ask, start: float, end: float) -> Series:
+def _series(connection: Connection, metrics: Metrics, ask: Ask, start: float, end: float, budget: Budget) -> Series:
     if ask.metric is None or ask.read is None:
         raise BadQuery(ask.id)
-    found = metrics.read(connection, Query(ask.metric, start, end, ask.period, ask.unit))
+    found = metrics.read(connection, Query(ask.metric, start, end, ask.period, ask.unit), budget)
     return Series(values(found, ask.read), ask.period, ask.label)
 
 

@@ -58,12 +58,24 @@ class _Evaluation:
                 return self.of(ident)
             case Negative(operand):
                 return binary("-", 0.0, self._value(operand, grid), self._work)
-            case Binary(operator, left, right):
-                return binary(operator, self._value(left, grid), self._value(right, grid), self._work)
+            case Binary():
+                return self._chain(node, grid)
             case Array(members):
                 return self._array(members, grid)
             case Call(name, arguments):
                 return self._call(name, arguments, grid)
+
+    def _chain(self, node: Binary, grid: Grid) -> Value:
+        """Operators one after the other are a tree that is deep on its left: `a + b + c …` may have a thousand."""
+        chain: list[Binary] = []
+        first: Node = node
+        while isinstance(first, Binary):
+            chain.append(first)
+            first = first.left
+        found = self._value(first, grid)
+        for each in reversed(chain):
+            found = binary(each.operator, found, self._value(each.right, grid), self._work)
+        return found
 
     def _array(self, members: Sequence[Node], grid: Grid) -> Value:
         found: list[Series] = []
@@ -109,6 +121,8 @@ def evaluate_all(
             value = evaluation.of(ident)
         except MathError as error:
             raise MathError(f"Error in expression '{ident}': {error}") from None
+        except RecursionError:
+            raise MathError(f"Error in expression '{ident}': It is of too many expressions, one of another") from None
         if isinstance(value, float):
             raise MathError(f"Error in expression '{ident}': The expression must give a time series, this one gives a number")
         found[ident] = value if isinstance(value, list) else [value]

@@ -16,6 +16,7 @@ from slipway.store.resources import resources
 
 POSITIONS = 10_000
 """Places in a queue are counted up to here."""
+_LARGEST = 2**63 - 1
 SAME_ID = 1000
 """Requests of one InferenceId that are shown at most."""
 
@@ -81,7 +82,7 @@ def _bounds(wanted: Wanted) -> list[ColumnElement[bool]]:
     if wanted.after:
         found.append(_c.id < wanted.after if wanted.newest_first else _c.id > wanted.after)
     if wanted.received_after is not None:
-        found += [_c.id >= int(wanted.received_after * 1_000_000), _c.received >= wanted.received_after]
+        found += [_c.id >= min(int(wanted.received_after * 1_000_000), _LARGEST), _c.received >= wanted.received_after]
     if wanted.received_before is not None:
         found.append(_c.received <= wanted.received_before)
     return found

@@ -240,14 +240,20 @@ def _merge(connection: Connection, rows: Mapping[tuple[int, int, float], Statist
 
 
 def read(
-    connection: Connection, wanted: Metric, start: float, end: float, longest: int, unit: str | None = None
+    connection: Connection,
+    wanted: Metric,
+    start: float,
+    end: float,
+    longest: int,
+    unit: str | None = None,
+    most: int | None = None,
 ) -> list[Point]:
     """Points that begin in [start, end) and whose step is `longest` nominal seconds at most, in the order of time."""
     where = [points.c.start >= start, points.c.start < end, points.c.step <= longest, *_is(wanted)]
     if unit is not None:
         where.append(series.c.unit == unit)
     columns = select(points, series.c.unit).join(series, series.c.id == points.c.series).where(*where).order_by(points.c.start)
-    return [Point(row.unit, row.start, row.step, _statistics(row)) for row in connection.execute(columns)]
+    return [Point(row.unit, row.start, row.step, _statistics(row)) for row in connection.execute(columns.limit(most))]
 
 
 def read_many(

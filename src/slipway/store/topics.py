@@ -281,7 +281,7 @@ def publish_all(
     seal: Seal | None = None,
     new_id: Callable[[], str] = _uuid,
 ) -> list[Published | TooMuchWork] | None:
-    """As `publish`, of several notices in their order, in few statements; what one of them may not cost does not harm others."""
+    """As `publish`, of several notices in their order, in few statements; one that is too much work stops no other."""
     rows = connection.execute(_RECEIVERS, {"topic": topic_arn}).all()
     if not rows:
         return None

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slipway.backing.metrics import DAY, HOUR, Metrics, Query, TooManySeries, metric
+from slipway.backing.metrics import DAY, HOUR, Budget, Metrics, Query, TooManyPoints, TooManySeries, metric
 from slipway.core.histograms import Statistics
 from slipway.store.db import Db, StoreUnavailable
 
@@ -151,6 +151,20 @@ async def test_an_account_has_so_many_series_and_others_are_not_concerned(db: Db
             await metrics.flush()
     with pytest.raises(TooManySeries):
         await Metrics(db, clock, series=3).admit([(metric("1", "r", "n", "d", {}), "None")])
+
+
+async def test_a_request_reads_so_many_points(db: Db, clock: Clock) -> None:
+    """One period of an hour is of sixty stored points, and they are what it costs."""
+    metrics = Metrics(db, clock)
+    for back in range(60):
+        metrics.add(*SERIES, 1.0, at=T0 - 60 * back)
+    await metrics.flush()
+    hour = Query(ID, metrics.floor(T0 - 3600, 3600), T0 + 60, 3600)
+    budget = Budget(100)
+    assert sum(point.statistics.count for point in await db.read(lambda c: metrics.read(c, hour, budget))) == 60
+    assert budget.left == 40
+    with pytest.raises(TooManyPoints):
+        await db.read(lambda c: metrics.read(c, hour, budget))
 
 
 async def test_many_queries_are_answered_together(db: Db, clock: Clock) -> None:

@@ -147,6 +147,18 @@ def test_depth_and_length_are_bounded(expression: str) -> None:
         values(expression)
 
 
+def test_a_long_expression_is_evaluated() -> None:
+    expression = "+".join(["a"] * 1000)
+    assert values(expression) == [value and 1000.0 * value for value in values("a")]
+
+
+def test_expressions_of_expressions_without_end_are_refused() -> None:
+    expressions = {f"e{n}": f"e{n - 1} + a" for n in range(1, 500)} | {"e0": "a + a"}
+    with pytest.raises(MathError, match="of too many expressions"):
+        result_of(SERIES, expressions, "e499", lambda ident: GRID)
+    assert result_of(SERIES, expressions, "e50", lambda ident: GRID).points
+
+
 def test_work_is_bounded() -> None:
     grid = Grid([float(n) for n in range(100_000)], 1)
     long = {f"m{n}": Series(dict.fromkeys(grid.times, 1.0), 1) for n in range(3)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -17,16 +18,14 @@ from slipway.wire.errors import AwsError
 
 PAGE = 50
 _DATA_LENGTH = 4095
+_DATA_DEPTH = 50
 
 
 async def set_alarm_state(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
     """Written at once; its actions follow, and the next evaluation says what is."""
     data = request.get("StateReasonData")
     if data is not None:
-        try:
-            msgspec.json.decode(data)
-        except msgspec.DecodeError:
-            raise AwsError("InvalidFormatFault", "StateReasonData must be JSON.") from None
+        _check_json(data)
 
     def write(connection: Connection) -> str:
         alarm = alarms.get(connection, ctx.account, ctx.region, request["AlarmName"])
@@ -37,6 +36,23 @@ async def set_alarm_state(ctx: Context, request: dict[str, Any]) -> dict[str, An
 
     ctx.world.wake(KIND, await ctx.world.db.write(write))
     return {}
+
+
+def _check_json(data: str) -> None:
+    """InvalidFormatFault. Not deep, so that what is put around it in the history can be written and read again."""
+    try:
+        level = [msgspec.json.decode(data)]
+    except (msgspec.DecodeError, RecursionError):
+        raise AwsError("InvalidFormatFault", "StateReasonData must be JSON.") from None
+    for _ in range(_DATA_DEPTH):
+        level = [member for value in level for member in _members(value)]
+        if not level:
+            return
+    raise AwsError("InvalidFormatFault", f"StateReasonData must not be nested more than {_DATA_DEPTH} levels deep.")
+
+
+def _members(value: object) -> Iterable[object]:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
 
 
 async def enable_alarm_actions(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:

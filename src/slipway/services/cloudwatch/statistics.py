@@ -78,7 +78,7 @@ async def get_metric_data(ctx: Context, request: dict[str, Any]) -> dict[str, An
     if not 1 <= limit <= DATA_POINTS:
         raise validation_error(f"The parameter MaxDatapoints must be from 1 to {DATA_POINTS}.")
     try:
-        asks = metrics_queries.checked(ctx.account, ctx.region, queries)
+        asks = await asyncio.to_thread(metrics_queries.checked, ctx.account, ctx.region, queries)
     except BadQuery as error:
         raise validation_error(str(error)) from None
     wanted = [ask for ask in asks if ask.returned]
