@@ -37,7 +37,7 @@ MOST_HELD = 100_000
 LOOK_SECONDS = 0.1
 """Between two looks at whether a dispatcher's process still lives."""
 STARTED_SECONDS = 0.05
-"""STARTED is for the status alone: it is written when this has passed, unless the request has ended by then."""
+"""STARTED is for the status, and tells an attempt from a claim: written when this has passed, unless the request has ended."""
 SCALING_SECONDS = 0.25
 """Between two wakes of the autoscaler for one endpoint without instances."""
 
@@ -225,11 +225,14 @@ class Asynchronous:
 
     def _start(self, started: tuple[Started, ...]) -> None:
         if not self._started:
-            self._spawn(self._write_started())
+            self._spawn(self._write_started_soon())
         self._started.update((each.id, each) for each in started)
 
-    async def _write_started(self) -> None:
+    async def _write_started_soon(self) -> None:
         await asyncio.sleep(STARTED_SECONDS)
+        await self._write_started()
+
+    async def _write_started(self) -> None:
         found, self._started = self._started, {}
         values = [(each.id, each.lease, each.at, each.variant, each.instance) for each in found.values()]
         try:
@@ -278,6 +281,7 @@ class Asynchronous:
     async def free(self, holders: set[str]) -> None:
         """Take back what these held: their processes are gone."""
         logger.info("dispatcher-gone", extra={"holders": sorted(holders)})
+        await self._write_started()  # what a container had has cost an attempt
         try:
             while await self._free_some(holders):
                 pass

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Connection, bindparam, select, update
 
 from slipway.core import async_notices
-from slipway.core.async_decisions import is_expired
+from slipway.core.async_decisions import backoff_seconds, is_expired
 from slipway.core.asynchronous import CANCELLED, EXPIRED, FAILED, QUEUED, RUNNING, Claimed, Staged
 from slipway.store import jobs
 from slipway.store.jobs import COLUMNS, QUEUED_LITERAL, Job, Queue, queues, requests
@@ -20,6 +20,9 @@ from slipway.store.jobs_settle import End, Result, Rules, after_loss, decided, f
 
 CHUNK = 500
 """Requests that one transaction ends or takes back at most, so that others get their turn."""
+PATIENCE = 10
+"""Claims for each allowed attempt, beyond which a request whose dispatchers die before a container has it is not innocent."""
+_GONE = "The dispatcher that processed the request ended or did not answer."
 
 _c = requests.c
 _CLAIMABLE = (
@@ -203,7 +206,7 @@ def reap(
             if job.decided is not None:
                 again.append((job, 0.0, job.attempts, ""))
                 continue
-            step = after_loss(job, rules, now, roll, "The dispatcher that processed the request ended or did not answer.")
+            step = _after_gone(job, rules, now, roll)
             if isinstance(step, End):
                 ends.append(step)
             else:
@@ -211,6 +214,13 @@ def reap(
         requeue(connection, again, {queue.id: queue}, result)
         result.merge(finish(connection, ends, {queue.id: queue}, rules, now))
     return result
+
+
+def _after_gone(job: Job, rules: Rules, now: float, roll: float) -> End | tuple[float, int, str]:
+    """Claimed ahead, and no container had it (as far as its dispatcher said): that was no attempt, for a while."""
+    if job.started is None and job.lease <= PATIENCE * rules.attempts:
+        return (now + backoff_seconds(1, roll), max(0, job.attempts - 1), job.cause or "")
+    return after_loss(job, rules, now, roll, _GONE)
 
 
 def holders(connection: Connection) -> set[str]:
@@ -277,11 +287,14 @@ def orphans(connection: Connection, rules: Rules, now: float) -> Result:
             continue
         found = _unsettled(connection, queue.id, room)
         room -= len(found)
-        ends = [
-            End(job, FAILED, "endpoint", async_notices.orphan_cause(running=job.state == RUNNING, why=why)) for job in found
-        ]
+        ends = [End(job, FAILED, "endpoint", async_notices.orphan_cause(running=_begun(job), why=why)) for job in found]
         result.merge(finish(connection, ends, {queue.id: queue}, rules, now))
     return result
+
+
+def _begun(job: Job) -> bool:
+    """It runs, or did until its worker went with the endpoint."""
+    return job.state == RUNNING or job.attempts > 0
 
 
 def _unsettled(connection: Connection, queue: int, count: int, state: str | None = None) -> list[Job]:

@@ -202,6 +202,8 @@ async def test_what_a_dead_dispatcher_held_is_free_at_once(site: Site, one: Fake
     (held,) = await other.claim(1)
     (mine,) = await one.claim(1)
     site.dead.add(other.channel.peer.pid)
+    await other.channel.notify(claims.STARTED, (Started(held.id, held.lease, site.now, "AllTraffic", "i-7"),))
+    await other.heartbeat([held])
     other.close()
     await until(lambda: ("async", "") in site.wakes)
     assert (await site.job(held.id)).state == "queued"

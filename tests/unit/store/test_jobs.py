@@ -163,7 +163,7 @@ def test_a_lease_that_was_taken_over_is_void(store: Store) -> None:
     store.end(jobs_claims.reap)
     store.now += 2
     (new,) = store.claim(holder="2.b")
-    assert (new.id, new.lease, new.attempt) == (ident, old.lease + 1, 2)
+    assert (new.id, new.lease, new.attempt) == (ident, old.lease + 1, 1), "no container had it, as far as anybody said"
     assert store.settle(succeeded(old, b"old")) == [False]
     assert store.settle(succeeded(new, b"new")) == [True]
     assert store.settle(succeeded(old, b"old")) == [False]
@@ -265,6 +265,26 @@ def test_a_dispatcher_that_died_is_released_before_its_lease_ends(store: Store) 
     assert result.requeued == {store.place.key: store.now + 1.0}
     assert [store.job(each).state for each in ids] == ["queued", "queued", "running"]
     assert store.write(jobs_claims.holders) == {"2.b"}
+
+
+def test_only_what_a_container_had_has_cost_an_attempt_when_a_dispatcher_dies(store: Store) -> None:
+    begun, ahead = store.accepted(2)
+
+    def die(times: int) -> None:
+        for _ in range(times):
+            for claimed in store.claim(2):
+                if claimed.id == begun:
+                    store.write(lambda c, of=claimed: jobs_claims.started(c, [(of.id, of.lease, 5.0, "v", "i-9")]))  # type: ignore[misc]
+            store.write(lambda c: jobs_claims.reap(c, store.rules, store.now, gone={"1.a"}, overdue=False))
+            store.now += 60
+
+    die(3)
+    assert (store.job(begun).state, store.job(begun).dead, store.job(begun).attempts) == ("failed", 1, 3)
+    assert (store.job(ahead).state, store.job(ahead).attempts) == ("queued", 0)
+    die(jobs_claims.PATIENCE * 3)
+    job = store.job(ahead)
+    assert (job.state, job.dead, job.attempts) == ("failed", 1, 3), "it may be what the dispatchers die of"
+    assert store.counters() == store.counted()
 
 
 def test_a_heartbeat_renews_what_is_held_and_tells_what_is_lost(store: Store) -> None:
@@ -371,6 +391,15 @@ def test_requests_of_an_endpoint_that_is_gone_fail_and_say_so(store: Store) -> N
     assert store.settle(succeeded(claimed)) == [False]
     assert store.end(jobs_claims.orphans).settled == []
     assert store.counted() == store.counters() == {(queue, "failed"): 2}
+
+
+def test_a_request_whose_worker_went_with_its_endpoint_was_being_processed(store: Store) -> None:
+    (ident,) = store.accepted()
+    (claimed,) = store.claim()
+    store.settle(lost(claimed))
+    store.delete()
+    store.end(jobs_claims.orphans)
+    assert store.job(ident).cause == "The endpoint was deleted while the request was being processed."
 
 
 def test_requests_of_an_endpoint_that_failed_say_why(store: Store) -> None:

@@ -34,6 +34,7 @@ class Known:
     until: float = 0.0
     ready_at: float = 0.0
     losses: int = 0
+    started: bool = False
 
 
 class Requests(RuleBasedStateMachine):
@@ -63,6 +64,14 @@ class Requests(RuleBasedStateMachine):
         if known.attempts >= 3:
             return "failed"
         self._change(ident, state="queued", ready_at=self.store.now + 2 ** (known.attempts - 1))
+        return None
+
+    def _gone(self, ident: int) -> str | None:
+        """The same when its dispatcher died: where no container had it, it has lost nothing but time."""
+        known = self.known[ident]
+        if known.started:
+            return self._lose(ident)
+        self._change(ident, state="queued", ready_at=self.store.now + 1, attempts=known.attempts - 1)
         return None
 
     # What happens
@@ -106,8 +115,18 @@ class Requests(RuleBasedStateMachine):
                 holder=holder,
                 until=now + LEASE,
                 ready_at=0.0,
+                started=False,
             )
         self.claims += claimed
+
+    @precondition(lambda self: self.claims)
+    @rule(data=st.data())
+    def start(self, data: st.DataObject) -> None:
+        claimed = data.draw(st.sampled_from(self.claims))
+        self.store.write(lambda c: jobs_claims.started(c, [(claimed.id, claimed.lease, self.store.now, "v", "i-1")]))
+        known = self.known[claimed.id]
+        if known.state == "running" and known.lease == claimed.lease:
+            self._change(claimed.id, started=True)
 
     @precondition(lambda self: self.claims)
     @rule(data=st.data(), make=st.sampled_from([succeeded, failed, lost, released]))
@@ -153,7 +172,7 @@ class Requests(RuleBasedStateMachine):
             if known.state == "running" and (known.until < self.store.now or known.holder == gone)
         ]
         result = self.store.write(lambda c: jobs_claims.reap(c, self.store.rules, self.store.now, gone={gone} if gone else ()))
-        self._ended(result, {ident: "failed" for ident in overdue if self._lose(ident) is not None})
+        self._ended(result, {ident: "failed" for ident in overdue if self._gone(ident) is not None})
 
     @rule()
     def expire(self) -> None:
