@@ -43,7 +43,7 @@ def ask(server: Deployments, path: str, method: str = "GET", **query: str | int)
 
 
 def counts(found: Asynchronous) -> dict[str, int]:
-    """Requests by state, of all endpoints that ever had the name."""
+    """The endpoint's requests by state."""
     totals: collections.Counter[str] = collections.Counter()
     for each in ask(found.server, "")["endpoints"]:
         if each["endpoint"] == found.name:
@@ -63,11 +63,19 @@ def listed(found: Asynchronous) -> list[dict[str, Any]]:
     return rows
 
 
+def settled(found: Asynchronous, seconds: float) -> None:
+    """Wait until all requests have ended, those of earlier endpoints of the name too."""
+    until(lambda: all(row["state"] not in ("queued", "running") for row in listed(found)), seconds, "the end of all requests")
+
+
 def drained(found: Asynchronous, seconds: float) -> None:
-    """Wait until nothing is queued and nothing runs."""
-    deadline = time.monotonic() + seconds
+    """Wait until the endpoint has nothing queued and nothing runs; at most `seconds` without any request's end."""
+    before, deadline = -1, 0.0
     while (now := counts(found)).get("queued", 0) + now.get("running", 0):
-        assert time.monotonic() < deadline, f"after {seconds:.0f} s still {now}"
+        ended = sum(many for state, many in now.items() if state not in ("queued", "running"))
+        if ended > before:
+            before, deadline = ended, time.monotonic() + seconds
+        assert time.monotonic() < deadline, f"no request has ended for {seconds:.0f} s: {now}"
         time.sleep(0.2)
 
 
@@ -109,14 +117,14 @@ def _where_promised(request: Request, row: Mapping[str, Any], where: str) -> Non
 
 
 def executed(
-    executions: Executions, rows: Sequence[Mapping[str, Any]], kills: Sequence[tuple[float, str]], names: Mapping[str, str]
+    executions: Executions, rows: Sequence[Mapping[str, Any]], kills: Sequence[tuple[float, str]], inputs: Mapping[str, str]
 ) -> collections.Counter[int]:
-    """Executions ≤ 1 + the kills that hit the request in flight. `names`: the inputs' ids by inference id; the histogram."""
+    """Executions ≤ 1 + the kills that hit the request in flight. `inputs`: their ids by inference id. The histogram."""
     histogram: collections.Counter[int] = collections.Counter()
     for row in rows:
-        runs = executions.of.get(names[row["inference_id"]], [])
+        runs = executions.of.get(inputs[row["inference_id"]], [])
         histogram[len(runs)] += 1
-        assert len(runs) <= row["attempts"] <= ATTEMPTS, f"{len(runs)} executions of {row}"
+        assert row["attempts"] <= ATTEMPTS, row
         if row["state"] == "succeeded":
             assert any(run.ended is not None for run in runs), f"never executed: {row}"
         for run, again in itertools.pairwise(runs):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import itertools
+import json
 import random
 import threading
 import time
@@ -44,6 +45,12 @@ class Clients:
         self.troubles: collections.Counter[str] = collections.Counter()
         self.work = 0.06
         """Seconds of a request on the average."""
+        self.ill: dict[int, str] = {}
+        """What is wrong with the inputs of these serial numbers."""
+        self.timeout = {"hangs": 2}
+        """InvocationTimeoutSeconds of the inputs with this illness."""
+        self.over = False
+        """The endpoint goes: from now on a refusal is no surprise, and ends the trying."""
         self._threads, self._name, self._seed = threads, name, seed
         self._serials = itertools.count(1)
         self._own = threading.local()
@@ -56,6 +63,10 @@ class Clients:
     @property
     def accepted(self) -> set[str]:
         return {each.id for each in list(self.tries.values()) if each.accepted}
+
+    def inputs(self) -> dict[str, str]:
+        """What the inputs call themselves, by inference id."""
+        return {name: json.loads(each.body)["id"] for name, each in list(self.tries.items())}
 
     def submit(self, count: int, seconds: float) -> None:
         """Returns when all are accepted."""
@@ -83,21 +94,25 @@ class Clients:
         chance = random.Random(f"{self._seed}/{serial}")
         size = chance.choice((20, 1000, 30_000, 150_000)) + chance.randrange(1000)
         work = chance.uniform(0.2, 1.8) * self.work
-        more = {"pad": "x" * 200_000} if chance.random() < 0.05 else {}
+        more: dict[str, Any] = {"pad": "x" * 200_000} if chance.random() < 0.05 else {}
+        if serial in self.ill:
+            more["ill"] = self.ill[serial]
+        timeout = self.timeout.get(self.ill.get(serial, ""), 60)
         uploaded = bool(more) or chance.random() < 0.2
         tokened = chance.random() < 0.25
         for attempt in itertools.count(1):
             name = f"{self._name}{serial}" if tokened else f"{self._name}{serial}.{attempt}"
             request = self.tries.setdefault(name, Request(name, async_model.asked(name, size, work, **more)))
             try:
-                self._submit(request, uploaded, name if tokened else None)
+                self._submit(request, uploaded, timeout, name if tokened else None)
             except (BotoCoreError, ClientError) as error:
-                self._trouble(name, error)
+                if self._trouble(name, error) and self.over:
+                    return
                 time.sleep(0.1)
             else:
                 return
 
-    def _submit(self, request: Request, uploaded: bool, token: str | None) -> None:
+    def _submit(self, request: Request, uploaded: bool, timeout: int, token: str | None) -> None:
         where: dict[str, Any] = {"Body": request.body}
         if uploaded:
             key = f"{self.found.name}/in/{request.id}"
@@ -105,7 +120,7 @@ class Clients:
             where = {"InputLocation": f"s3://{BUCKET}/{key}"}
         self._own.token = token
         told = self._runtime.invoke_endpoint_async(
-            EndpointName=self.found.name, InferenceId=request.id, ContentType=KIND, InvocationTimeoutSeconds=60, **where
+            EndpointName=self.found.name, InferenceId=request.id, ContentType=KIND, InvocationTimeoutSeconds=timeout, **where
         )
         request.output, request.failure = told["OutputLocation"], told["FailureLocation"]
         request.accepted = True
@@ -114,11 +129,15 @@ class Clients:
         if self._own.token is not None:
             params["headers"][TOKEN] = self._own.token
 
-    def _trouble(self, name: str, error: Exception) -> None:
+    def _trouble(self, name: str, error: Exception) -> bool:
+        """Whether it was refused."""
+        refused = False
         kind = type(error).__name__
         if isinstance(error, ClientError):
             status = error.response["ResponseMetadata"]["HTTPStatusCode"]
             kind = f"{status} {error.response['Error']['Code']}"
-            if status < 500:
+            refused = status < 500
+            if refused and not self.over:
                 self.surprises.append(f"{name}: {error}")
         self.troubles[kind] += 1
+        return refused

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import threading
@@ -64,7 +63,8 @@ def storm(executions: Executions, requests: int, kills: int, seed: int) -> None:
             clients.submit(requests - calm, kills * SECONDS * 0.98)
             killing.join()
             raged = time.monotonic() - began
-            drained(found, 120)
+            behind = async_audit.counts(found)["queued"]
+            drained(found, 90)
             heard(consumer, listed(found), 60)
         finally:
             consumer.close()
@@ -72,7 +72,7 @@ def storm(executions: Executions, requests: int, kills: int, seed: int) -> None:
         rows = listed(found)
         assert len(rows) >= requests
         ends(clients, consumer, rows)
-        histogram = executed(executions, rows, killer.log, names(clients))
+        histogram = executed(executions, rows, killer.log, clients.inputs())
         dead = async_audit.dead(rows)
         told = async_audit.counts(found)
         assert told == {"queued": 0, "running": 0, "succeeded": len(rows) - dead, "failed": dead, "expired": 0, "cancelled": 0}
@@ -89,6 +89,7 @@ def storm(executions: Executions, requests: int, kills: int, seed: int) -> None:
         "executions": dict(sorted(histogram.items())),
         "attempts": tally(row["attempts"] for row in rows),
         "errors to clients": dict(clients.troubles),
+        "waiting after the last kill": behind,
         "seconds": f"{raged:.0f} of load, {time.monotonic() - began:.0f} in all",
     }
     print(table(f"{requests} requests under {kills} kills", lines))
@@ -105,11 +106,6 @@ def undisturbed(found: Asynchronous, clients: Clients, consumer: Consumer, execu
     assert {row["attempts"] for row in rows} == {1}
     assert {len(runs) for runs in executions.of.values()} == {1}
     assert len(executions.of) == count
-
-
-def names(clients: Clients) -> dict[str, str]:
-    """The input's id by inference id."""
-    return {name: json.loads(each.body)["id"] for name, each in clients.tries.items()}
 
 
 def tally(values: Iterator[int]) -> dict[int, int]:
@@ -159,7 +155,7 @@ def test_everything_dies_at_once_and_is_started_again(tmp_path: Path, executions
             consumer.close()
         rows = listed(found)
         ends(clients, consumer, rows)
-        histogram = executed(executions, rows, killer.log, names(clients))
+        histogram = executed(executions, rows, killer.log, clients.inputs())
         assert async_audit.dead(rows) == 0
         async_audit.objects(found, rows)
         assert ask(server, "")["endpoints"][0]["succeeded"] == len(rows)
