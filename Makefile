@@ -4,7 +4,7 @@ BIN := .venv/bin
 STAMP := .venv/.setup-done
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test heavy check fix bench e2e coverage
+.PHONY: help setup demo test heavy check fix bench e2e coverage simulate kills
 
 help: ## what there is
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
@@ -28,8 +28,15 @@ test: $(STAMP) ## all tests, the long ones in their short form
 heavy: $(STAMP) ## the long tests
 	@$(BIN)/python -m pytest -m heavy
 
+kills: $(STAMP) ## 20,000 asynchronous requests under 500 kill -9 of everything, and a table of what was kept (12 minutes)
+	@SLIPWAY_KILLS=500 SLIPWAY_KILLS_REQUESTS=20000 $(BIN)/python -m pytest -s -m heavy tests/faults/test_async_kills.py
+
 e2e: $(STAMP) ## only the tests that drive real processes
 	@$(BIN)/python -m pytest tests/e2e tests/faults
+
+SEEDS ?= 10000
+simulate: $(STAMP) ## asynchronous inference on virtual time, with kills: 10,000 runs by chance (SEEDS=N: so many)
+	@$(BIN)/python -m tests.simulation --seeds $(SEEDS)
 
 check: $(STAMP) ## format, lint, types, import rules, generated docs
 	@$(BIN)/ruff format --check .

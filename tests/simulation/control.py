@@ -29,9 +29,10 @@ from slipway.services.runtime.invoke_async import Acceptor
 from slipway.settings import Limits, Settings
 from slipway.store import jobs_claims
 from slipway.store.db import Connection, Db
+from tests.simulation.loops import Process
 from tests.simulation.objects import Foreign, Shelf, SimObjects
 from tests.simulation.replicas import Keeper, KeeperClient
-from tests.simulation.site import SimProcess, Site
+from tests.simulation.site import Site
 from tests.simulation.store import SimDb
 
 ACCOUNT, REGION, NAME = "123456789012", "us-east-1", "E"
@@ -67,7 +68,7 @@ class SimControl:
     def __init__(
         self,
         site: Site,
-        process: SimProcess,
+        process: Process,
         keeper: Keeper,
         shelf: Shelf,
         settings: Settings,

@@ -11,13 +11,14 @@ from slipway.data.lanes import DataLimits
 from slipway.link.claims import ACCEPT
 from slipway.link.client import Link
 from slipway.link.routes import RouteSubscriber
+from tests.simulation.loops import Process
 from tests.simulation.objects import Shelf, staging
 from tests.simulation.replicas import Keeper
-from tests.simulation.site import SimProcess, Site
+from tests.simulation.site import Site
 
 
 class SimDispatcher:
-    def __init__(self, site: Site, process: SimProcess, keeper: Keeper, shelf: Shelf) -> None:
+    def __init__(self, site: Site, process: Process, keeper: Keeper, shelf: Shelf) -> None:
         self.process = process
         process.loop.connect = keeper.connector(process)
         self._staging = staging(shelf, process)
@@ -65,7 +66,7 @@ class SimDispatcher:
 class SimClient:
     """What a gateway does with requests that it has admitted."""
 
-    def __init__(self, process: SimProcess) -> None:
+    def __init__(self, process: Process) -> None:
         self.process = process
         self.link = Link("link")
 

@@ -6,7 +6,7 @@ import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from slipway.control.capacity import capacity
 from slipway.core.asynchronous import TERMINAL, Outcome
@@ -107,6 +107,8 @@ class Checker(Watcher):
         self.control_up = False
         self.minimum, self.maximum = 0, 5
         self.range_since = site.now
+        self._range_entered = False
+        self._excuses = 0
         self.deleting = False
         self.on_arrival = True
         self.desired = 0
@@ -121,8 +123,11 @@ class Checker(Watcher):
         self._last_message = 0
         self._external = site.external
 
-    def fail(self, text: str) -> None:
-        raise Disagreement(f"at {self.site.now - BEGIN:.3f} s, step {self.site.number}: {text}")
+    def fail(self, text: str) -> NoReturn:
+        """Written down too: what is raised in a callback may be caught on its way."""
+        found = f"at {self.site.now - BEGIN:.3f} s, step {self.site.number}: {text}"
+        self.site.agenda.problems.append(found)
+        raise Disagreement(found)
 
     # ---- after a commit
 
@@ -241,10 +246,21 @@ class Checker(Watcher):
             return
         self.desired = found.desired["A"]
         self.highest = max(self.highest, self.desired)
-        settled = self.site.now - max(self.range_since, self.control_since) > 5.0
-        if settled and self.control_up and not self.minimum <= self.desired <= self.maximum:
-            self.fail(f"{self.desired} instances are wanted, allowed are {self.minimum} to {self.maximum}")
+        self._look_at_range()
         self._look_at_backlog()
+
+    def _look_at_range(self) -> None:
+        """Within it always, but for a moment after the range was changed."""
+        if self.minimum <= self.desired <= self.maximum:
+            self._range_entered = True
+        elif self._range_entered and self._excuses:
+            self._excuses -= 1
+            self.change_range(self.minimum, self.maximum)
+        elif self._range_entered or (self.control_up and self.site.now - max(self.range_since, self.control_since) > 5.0):
+            self.fail(f"{self.desired} instances are wanted, allowed are {self.minimum} to {self.maximum}")
+
+    def change_range(self, minimum: int, maximum: int) -> None:
+        self.minimum, self.maximum, self.range_since, self._range_entered = minimum, maximum, self.site.now, False
 
     def _look_at_backlog(self) -> None:
         """From zero whenever there is a backlog."""
@@ -292,6 +308,10 @@ class Checker(Watcher):
             if not ask.transport.process.dead and self.wanted(ask.inference_id) and not self.deleting:
                 self.fail(f"{worker} is stopped while it works on {ask.inference_id}")
 
+    def failed_to_start(self) -> None:
+        """The endpoint goes back to what it had, which the range may not allow any more."""
+        self._excuses += 1
+
     def hit(self, inference_ids: list[str]) -> None:
         for each in inference_ids:
             self.hits[each] += 1
@@ -301,6 +321,7 @@ class Checker(Watcher):
 
     def tick(self) -> None:
         now = self.site.now
+        self._look_at_range()
         self._look_at_backlog()
         if not self.control_up or now - self.control_since < 10.0:
             return

@@ -10,7 +10,7 @@ import asyncio
 import heapq
 from collections import deque
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Protocol
 
 _CLOSES = 20
 """How often a coroutine of a dead process is told to go, should it await something on its way out."""
@@ -55,7 +55,7 @@ class Agenda:
 
     def _perform(self, handle: asyncio.Handle) -> None:
         loop: ProcessLoop = handle._loop  # type: ignore[attr-defined]
-        if handle._cancelled or loop.process.dead:  # type: ignore[attr-defined]
+        if handle.cancelled() or loop.process.dead:
             return
         self.steps += 1
         asyncio._set_running_loop(loop)
@@ -65,14 +65,27 @@ class Agenda:
             asyncio._set_running_loop(None)
 
 
+class Victim(Protocol):
+    """What can be killed: a process, or a model's worker."""
+
+    dead: bool
+
+    @property
+    def role(self) -> str: ...
+
+
 class Process:
-    """Something that can be killed."""
+    """A control, dispatcher, client, or the world itself."""
 
     def __init__(self, agenda: Agenda, name: str, pid: int) -> None:
         self.name = name
         self.pid = pid
         self.dead = False
-        self.loop = ProcessLoop(agenda, self)
+        self.loop = ProcessLoop(agenda, self)  # type: ignore[abstract]
+
+    @property
+    def role(self) -> str:
+        return self.name
 
     def __repr__(self) -> str:
         return f"{self.name}/{self.pid}"
@@ -111,21 +124,21 @@ class ProcessLoop(asyncio.AbstractEventLoop):
     def is_closed(self) -> bool:
         return False
 
-    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:
+    def call_soon(self, callback: Any, *args: Any, context: Any = None) -> asyncio.Handle:  # type: ignore[override]
         handle = asyncio.Handle(callback, args, self, context)
         if not self.process.dead:
             self.agenda.soon(handle)
         return handle
 
-    call_soon_threadsafe = call_soon
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:  # type: ignore[override]
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         if not self.process.dead:
             self.agenda.later(handle)
         return handle
 
-    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_later(self, delay: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:  # type: ignore[override]
         return self.call_at(self.agenda.now + delay, callback, *args, context=context)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:

@@ -10,14 +10,14 @@ from typing import Any, Protocol
 import msgspec
 
 from slipway.link.channel import Channel, LinkClosed, Peer, _encode, _Message
-from tests.simulation.loops import Agenda, Process
+from tests.simulation.loops import Agenda, Process, Victim
 
 DELAY = 0.002
 """Seconds that a message takes at most."""
 
 
 class Steps(Protocol):
-    def step(self, name: str, *processes: Process) -> bool:
+    def step(self, name: str, *victims: Victim) -> bool:
         """Something happens; True: it killed one of those that it happens to."""
 
 

@@ -38,6 +38,7 @@ class Watcher:
     def begun(self, ask: Ask, worker: Worker) -> None: ...
     def ended(self, ask: Ask, worker: Worker) -> None: ...
     def stopping(self, worker: Worker) -> None: ...
+    def failed_to_start(self) -> None: ...
 
 
 class Transport(asyncio.Transport):
@@ -115,8 +116,11 @@ class Worker:
         self.path = f"/r/{replica.id}/w{index}.sock"
         self.dead = False
         self.stopping = False
+        self.overdue = False
+        """Its host kills it: that is no accident."""
         self.current: Ask | None = None
         self._waiting: deque[Ask] = deque()
+        self._unwanted: set[int] = set()
         self._watcher = watcher
         self._transports: list[Transport] = []
         self._runs = 0
@@ -172,20 +176,27 @@ class Worker:
         self._runs += 1
         ask.number = self._runs
         self._watcher.begun(ask, self)
-        if self.site.step("container begins", self, ask.transport.process) and self.dead:
-            return
+        self.site.step("container begins", self, ask.transport.process)
         seconds, _ = self.site_behaviour(ask)
         loop = self.site.world.loop
         if seconds is not None:
             loop.call_later(seconds, self._end, ask)
-        # The host kills a worker that outlives its request's timeout.
-        loop.call_later(ask.timeout + frames.GRACE, self._overdue, ask)
+        # The host kills a worker that outlives its request's timeout, or is at what nobody waits for.
+        grace = frames.GRACE if ask.ident in self._unwanted else ask.timeout + frames.GRACE
+        loop.call_later(grace, self._overdue, ask)
+
+    def abandon(self, ident: int) -> None:
+        """Nobody waits for this request."""
+        self._unwanted.add(ident)
+        if self.current is not None and self.current.ident == ident:
+            self.site.world.loop.call_later(frames.GRACE, self._overdue, self.current)
 
     def site_behaviour(self, ask: Ask) -> tuple[float | None, str]:
         return behaviour(ask.body, self.site.chance.random())
 
     def _overdue(self, ask: Ask) -> None:
         if not self.dead and self.current is ask:
+            self.overdue = True
             self.site.kill(self, "overdue")
 
     def _end(self, ask: Ask) -> None:
@@ -195,7 +206,8 @@ class Worker:
         if kind == "die":
             self.site.kill(self, "its model killed it")
             return
-        if self.site.step("container answers", self, ask.transport.process) and self.dead:
+        self.site.step("container answers", self, ask.transport.process)
+        if self.current is not ask:  # killed there
             return
         self._watcher.ended(ask, self)
         self.current = None
@@ -258,6 +270,7 @@ class Keeper:
             return
         if self.failing:
             self.failing -= 1
+            self.watcher.failed_to_start()
             self._exit(replica, Failure("exited", "it broke"))
             return
         replica.workers = [Worker(self.site, replica, index, self.watcher) for index in range(self.count)]
@@ -318,6 +331,14 @@ class Keeper:
         self.report(state)
 
     # For loops
+
+    async def abandon(self, worker: str, request: int) -> None:
+        """For `data.lanes`: what a host is told."""
+        await asyncio.sleep(self.site.chance.random() * TRIP)
+        for replica in self.replicas.values():
+            for each in replica.workers:
+                if f"unix:{each.path}" == worker and not each.dead:
+                    each.abandon(request)
 
     def connector(self, process: Process) -> Callable[[Callable[[], asyncio.Protocol], str], asyncio.Protocol]:
         def connect(factory: Callable[[], asyncio.Protocol], path: str) -> asyncio.Protocol:

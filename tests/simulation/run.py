@@ -25,16 +25,17 @@ from tests.simulation import template
 from tests.simulation.control import ACCOUNT, NAME, REGION, SimControl, settings_of
 from tests.simulation.dispatcher import SimClient, SimDispatcher
 from tests.simulation.invariants import Checker, Wish
+from tests.simulation.loops import Process, Victim
 from tests.simulation.objects import BUCKET, Shelf
 from tests.simulation.replicas import KINDS, Keeper, Worker, input_of
-from tests.simulation.site import BEGIN, Disagreement, Kill, SimProcess, Site, Victim
+from tests.simulation.site import BEGIN, Disagreement, Kill, Site
 from tests.simulation.store import Disk
 
 KILLING = 10.0
 """Seconds after the last of what is planned in which a step may still kill."""
 LONGEST = 300.0
 """Seconds after the last disturbance by which everything has ended."""
-LINGER = 40.0
+LINGER = 90.0
 """After that, until nothing may be left in a dispatcher's memory."""
 
 
@@ -50,6 +51,8 @@ class Plan:
     scale: float = 6.0
     minimum: int = 0
     maximum: int = 5
+    range_at: float = 0.5
+    """When the range becomes `minimum` to `maximum`."""
     workers: int = 1
     dispatchers: int = 1
     trouble: float = 0.0
@@ -84,7 +87,6 @@ class Simulation:
         self.site = Site(self.chance, library.disk, plan.external, plan.scale, plan.kills, plan.at, trace, plan.trouble)
         self.shelf = Shelf(self.site)
         self.checker = Checker(self.site, self.shelf)
-        self.checker.minimum, self.checker.maximum = plan.minimum, plan.maximum
         self.checker.on_arrival = plan.on_arrival
         self.checker.desired = plan.instances
         self.checker.several = plan.dispatchers > 1
@@ -127,7 +129,7 @@ class Simulation:
         self.dispatchers = [d for d in self.dispatchers if not d.process.dead] + [made]
         self._spawn(made.process, made.begin())
 
-    def _spawn(self, process: SimProcess, work: Any) -> None:
+    def _spawn(self, process: Process, work: Any) -> None:
         process.loop.call_soon(process.loop.create_task, work)
 
     def _report(self, state: ReplicaState) -> None:
@@ -138,7 +140,7 @@ class Simulation:
         """Before it is gone: what its death does to others."""
         loop = self.site.world.loop
         if isinstance(victim, Worker):
-            self.checker.hit([ask.inference_id for ask in victim.asks])
+            self.checker.hit([ask.inference_id for ask in victim.asks if not victim.overdue])
             self.keeper.fell(victim)
         elif victim.role == "control":
             self.checker.control_up = False
@@ -190,8 +192,8 @@ class Simulation:
             self.site.network.cut(self.chance.choice([*living, self.client.process]))
         elif what == "part" and living:
             self._part(self.chance.choice(living))
-        elif what == "control away" and self.control is not None:
-            self.away = 10.0 + self.chance.random() * 15.0
+        elif what.startswith("control away") and self.control is not None:
+            self.away = float(what.rpartition(" ")[2])
             self.site.kill(self.control.process, what)
         elif what == "kill worker":
             busy = [w for r in self.keeper.replicas.values() for w in r.workers if not w.dead]
@@ -204,7 +206,7 @@ class Simulation:
         elif self.control is not None and not self.control.process.dead:
             self._order(self.control, what)
 
-    def _part(self, process: SimProcess) -> None:
+    def _part(self, process: Process) -> None:
         """A dispatcher that lives and cannot be reached for longer than its leases hold: others may have what it had."""
         dispatcher = next(d for d in self.dispatchers if d.process is process)
         self.site.network.cut(process, 16.0 + self.chance.random() * 8.0)
@@ -228,13 +230,14 @@ class Simulation:
 
     async def _set_range(self, control: SimControl) -> None:
         request = {"MinCapacity": self.plan.minimum, "MaxCapacity": self.plan.maximum}
+        self.checker.change_range(min(self.plan.minimum, 0), max(self.plan.maximum, 5))
         await application_autoscaling.register_scalable_target(control.ctx, template.TARGET | request)
-        self.checker.range_since = self.site.now
+        self.checker.change_range(self.plan.minimum, self.plan.maximum)
 
     # ---- the run
 
     def run(self) -> Checker:
-        with _virtual(self.site, self.chance):
+        with _virtual(self.site, self.chance, self.keeper):
             gc.disable()
             try:
                 self._run()
@@ -251,7 +254,7 @@ class Simulation:
             self._start_dispatcher()
         self._spawn(self.client.process, self.client.begin())
         if (plan.minimum, plan.maximum) != (0, 5):
-            site.world.loop.call_later(0.5, self._happen, "range")
+            site.world.loop.call_later(plan.range_at, self._happen, "range")
         self.asking = len(plan.wishes)
         for at, wishes in plan.wishes:
             site.world.loop.call_at(BEGIN + at, self._ask, wishes)
@@ -329,7 +332,7 @@ class _Chance:
 
 
 @contextlib.contextmanager
-def _virtual(site: Site, chance: Random) -> Iterator[None]:
+def _virtual(site: Site, chance: Random, keeper: Keeper) -> Iterator[None]:
     """Where the code asks for time, chance or a connection by itself, it asks the run."""
     clock = lambda: site.agenda.now - BEGIN  # noqa: E731
     data = slipway.data
@@ -337,6 +340,7 @@ def _virtual(site: Site, chance: Random) -> Iterator[None]:
         (module, "perf_counter", clock)
         for module in (data.asynchronous_calls, data.asynchronous_exchange, data.frames_link, data.lanes, data.slots)
     ]
+    places.append((slipway.data.lanes, "abandon", keeper.abandon))
     places.append((slipway.link.client, "connect", site.network.connect))
     places.append((slipway.roles.control_async, "random", _Chance(chance)))
     before = [(module, name, getattr(module, name)) for module, name, _ in places]
@@ -367,9 +371,9 @@ def plan_of(seed: int) -> Plan:
     if chance.random() < 0.3:
         plan.minimum = chance.choice((0, 1))
         plan.maximum = chance.choice((1, 2, 3))
-    length = chance.choice((8.0, 15.0, 25.0))
+    length = chance.choice((4.0, 8.0, 16.0))
     number = 0
-    for _ in range(chance.choice((1, 2, 4, 6))):
+    for _ in range(chance.choice((1, 2, 3, 4))):
         burst = []
         for _ in range(chance.choice((1, 2, 4))):
             number += 1
@@ -381,7 +385,9 @@ def plan_of(seed: int) -> Plan:
     if again and chance.random() < 0.5:
         plan.wishes.append((chance.random() * length, [replace(chance.choice(again))]))
     for _ in range(chance.choice((0, 1, 2, 4))):
-        plan.events.append((chance.random() * length, chance.choice(EVENTS)))
+        what = chance.choice(EVENTS)
+        away = f" {10.0 + chance.random() * 15.0:.1f}" if what == "control away" else ""
+        plan.events.append((chance.random() * length, what + away))
     if chance.random() < 0.05:
         plan.events.append((length + 2.0, "delete"))
     for _ in range(chance.choice((0, 1, 2, 3))):
@@ -408,9 +414,11 @@ EVENTS = (
 
 def _wish(chance: Random, number: int) -> Wish:
     kind = chance.choice(KINDS) if chance.random() < 0.95 else "missing"
-    slow = 2.0 + chance.random() * 6.0 if chance.random() < 0.8 else 15.0 + chance.random() * 10.0
+    slow = 2.0 + chance.random() * 4.0 if chance.random() < 0.85 else 15.0 + chance.random() * 10.0
     seconds = slow if kind == "slow" else 0.02 + chance.random() ** 3 * 2.0
-    timeout = chance.choice((2, 5, 70)) if kind == "hang" else chance.choice((30, 60))
+    timeout = chance.choice((2, 5)) if chance.random() < 0.85 else 70
+    if kind != "hang":
+        timeout = chance.choice((30, 60))
     token = f"token-{number}" if kind != "missing" and chance.random() < 0.25 else None
     ttl = 60 if chance.random() < 0.3 else 3600
     return Wish(f"r{number}", kind, input_of(kind, number, seconds), ttl, timeout, seconds, token)

@@ -2,28 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import Protocol
 
-from tests.simulation.loops import Agenda, Process
+from tests.simulation.loops import Agenda, Process, Victim
 from tests.simulation.network import Network
 from tests.simulation.store import Disk
 
 BEGIN = 1_700_000_000.0
 """Epoch seconds at which every run begins."""
-
-
-class Victim(Protocol):
-    """What can be killed: a process, or a model's worker."""
-
-    dead: bool
-
-    @property
-    def role(self) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -57,8 +46,8 @@ class Site:
 
     def __post_init__(self) -> None:
         self.agenda = Agenda(BEGIN)
-        self.processes: dict[int, SimProcess] = {}
-        self.world = SimProcess(self.agenda, "world", 0)
+        self.processes: dict[int, Process] = {}
+        self.world = Process(self.agenda, "world", 0)
         self.network = Network(self.agenda, self.world, self.chance, self)
         self.counts: Counter[tuple[str, str]] = Counter()
         self.number = 0
@@ -68,9 +57,9 @@ class Site:
     def now(self) -> float:
         return self.agenda.now
 
-    def process(self, role: str) -> SimProcess:
+    def process(self, role: str) -> Process:
         self._pids += 1
-        made = SimProcess(self.agenda, role, self._pids)
+        made = Process(self.agenda, role, self._pids)
         self.processes[made.pid] = made
         return made
 
@@ -103,7 +92,7 @@ class Site:
         passed = process.loop.create_future()
 
         def perform() -> None:
-            if not self.step(name, self.processes[process.pid]) and not passed.done():
+            if not self.step(name, process) and not passed.done():
                 passed.set_result(None)
 
         self.world.loop.call_later(self.chance.random() * 0.01, perform)
@@ -116,19 +105,7 @@ class Site:
         if victim.dead:
             return
         self.say(f"*** {victim} is killed at: {why}")
-        if isinstance(victim, SimProcess):
+        if isinstance(victim, Process):
             victim.kill()
             self.network.killed(victim)
         self.fallen(victim)
-
-
-class SimProcess(Process):
-    """A control, dispatcher, client, or the world itself."""
-
-    @property
-    def role(self) -> str:
-        return self.name
-
-
-def later(loop: asyncio.AbstractEventLoop, seconds: float, fn: Callable[[], None]) -> None:
-    loop.call_later(seconds, fn)

@@ -8,11 +8,11 @@ from random import Random
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection, Engine, StaticPool, create_engine, event
-from sqlalchemy.exc import DBAPIError
 
 from slipway.store import migrate
 from slipway.store.announcements import Announcements, Watch, announced
-from slipway.store.db import Db, StoreUnavailable
+from slipway.store.db import Db, StoreError, StoreUnavailable
+from slipway.wire.errors import AwsError
 from tests.simulation.loops import Agenda, Process
 from tests.simulation.network import Steps
 
@@ -94,10 +94,9 @@ class SimDb(Db):
         try:
             lives, value = how(fn)
         except BaseException as error:  # noqa: BLE001 - it is the caller's, whatever it is
-            wrapped = StoreUnavailable(str(error)) if isinstance(error, DBAPIError) else error
-            self._world.loop.call_later(0.0, _answer, answer, None, wrapped)
-            if isinstance(error, DBAPIError):
-                self._agenda.problems.append(f"{name_of(fn)}: {error}")
+            self._world.loop.call_later(0.0, _answer, answer, None, error)
+            if not isinstance(error, StoreError | AwsError):
+                self._agenda.problems.append(f"{name_of(fn)}: {error!r}")
             return
         if lives:
             self._world.loop.call_later(self._chance.random() * READ, _answer, answer, value, None)
