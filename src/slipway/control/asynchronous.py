@@ -21,7 +21,7 @@ from slipway.link import claims
 from slipway.link.channel import Channel, LinkClosed, LinkError
 from slipway.link.claims import LEASE_SECONDS, Claim, Heartbeat, Started
 from slipway.store import jobs_claims, jobs_settle
-from slipway.store.db import Db, StoreError
+from slipway.store.db import Connection, Db, StoreError
 from slipway.store.jobs import Place
 from slipway.store.jobs_claims import Taker
 from slipway.store.jobs_settle import Result, Rules
@@ -36,6 +36,8 @@ MOST_CLAIMED = 256
 MOST_HELD = 100_000
 LOOK_SECONDS = 0.1
 """Between two looks at whether a dispatcher's process still lives."""
+JUMP_SECONDS = 1.0
+"""What the clock gains or loses between two looks, beyond which it was set, or the machine asleep."""
 STARTED_SECONDS = 0.05
 """STARTED is for the status, and tells an attempt from a claim: written when this has passed, unless the request has ended."""
 SCALING_SECONDS = 0.25
@@ -70,6 +72,8 @@ class Surroundings:
     """Chance, 0 ≤ roll < 1."""
     alive: Callable[[int], bool]
     """Whether a process lives."""
+    steady: Callable[[], float]
+    """Seconds of a clock that nobody sets, and that stands still while the machine sleeps."""
 
 
 class Asynchronous:
@@ -78,6 +82,7 @@ class Asynchronous:
     def __init__(self, world: Surroundings) -> None:
         self._world = world
         self._began = world.now()
+        self._ahead = world.now() - world.steady()
         self._dispatchers: dict[Channel, set[str]] = {}
         """Channels that have claimed or sent a heartbeat, and as whom."""
         self._holders: dict[str, Channel] = {}
@@ -104,8 +109,16 @@ class Asynchronous:
 
     @property
     def may_reap(self) -> bool:
-        """Every lease has had its chance to be renewed."""
+        """Every lease has had its chance to be renewed since this control began, and since the clock was set."""
         return self._world.now() >= self._began + LEASE_SECONDS
+
+    def mind_the_clock(self) -> None:
+        """Call it before `may_reap`, often. Leases that ran out while the machine slept, or as the clock was set, have not."""
+        ahead = self._world.now() - self._world.steady()
+        if abs(ahead - self._ahead) > JUMP_SECONDS:
+            logger.warning("clock-jumped", extra={"seconds": round(ahead - self._ahead, 3)})
+            self._began = self._world.now()
+        self._ahead = ahead
 
     def connected(self, holder: str) -> bool:
         return holder in self._holders
@@ -242,12 +255,22 @@ class Asynchronous:
             logger.warning("started-not-written", extra={"error": str(error)})
 
     async def _heartbeat(self, channel: Channel, beat: Heartbeat) -> tuple[int, ...]:
+        """The first one on a channel comes before any claim on it: what it does not name, its holder never heard of."""
+        first = channel not in self._dispatchers
         self._known(channel, beat.holder)
         if len(beat.held) > MOST_HELD:
             raise LinkError("too-many", f"a dispatcher holds {MOST_HELD} requests at most")
         taker = Taker(beat.holder, self._world.now() + LEASE_SECONDS)
+        held = {id for id, _ in beat.held}
+
+        def write(connection: Connection) -> tuple[list[int], Result]:
+            lost = jobs_claims.heartbeat(connection, taker, beat.held)
+            return lost, jobs_claims.unheard(connection, beat.holder, held) if first else Result()
+
         with _store_errors():
-            return tuple(await self._world.db.write(lambda c: jobs_claims.heartbeat(c, taker, beat.held)))
+            lost, unheard = await self._world.db.write(write)
+        self.ended(unheard)
+        return tuple(lost)
 
     # Dispatchers come and go
 

@@ -54,6 +54,7 @@ class Keeping:
         if key:
             return None
         world, now = self._world, self._world.now()
+        self._asynchronous.mind_the_clock()
         busy = await world.db.read(jobs_places.busy_queues)
         soon = BUSY_SECONDS if busy else IDLE_SECONDS
         if busy:

@@ -215,6 +215,7 @@ class Control:
             accept=Acceptor(self.world),
             routed=self.routes.entries,
             wake=self.reconciler.wake,
+            steady=time.monotonic,
         )
         self.hosting = HostingMetrics(self.metrics, self.routes.entries, self._replicas_use)
         self.exposition = Exposition(db, self.hosting, self.routes.entries)
@@ -275,7 +276,7 @@ class Control:
         """Finish what is being answered; replicas live on, they are the keeper's."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(3.0):
-                await self.server.stop(1.0)
+                await self.server.stop(0.5)  # the keeper gives 1.2 s for all of this, and gateways are gone by then
         await self.reconciler.stop()
         await self.routes.stop()
         await self._feed.close()

@@ -56,9 +56,10 @@ class AsyncParts:
         routed: Callable[[], Mapping[str, Endpoint]],
         wake: Callable[[str, str], None],
         now: Callable[[], float] = time.time,
+        steady: Callable[[], float] | None = None,
         alive: Callable[[int], bool] = process_alive,
     ) -> None:
-        """`routed`: the endpoints in service, by ARN."""
+        """`routed`: the endpoints in service, by ARN. `steady`: a clock that nobody sets; None: `now` is one."""
         self._objects = objects
         self._routed = routed
         world = Surroundings(
@@ -72,6 +73,7 @@ class AsyncParts:
             now=now,
             roll=random.SystemRandom().random,
             alive=alive,
+            steady=steady or now,
         )
         self.link = Asynchronous(world)
         self.keeping = Keeping(

@@ -181,6 +181,23 @@ def heartbeat(connection: Connection, taker: Taker, held: Sequence[tuple[int, in
     return [id for id in ids if id not in mine]
 
 
+def unheard(connection: Connection, holder: str, held: Collection[int]) -> Result:
+    """Put back what the holder has a lease of and knows nothing of: the answer to its claim was lost. That was no attempt.
+
+    `held`: the ids of all that it has, said when it can have no claim on its way.
+    """
+    result = Result()
+    for queue in busy_queues(connection):
+        if not queue.running:
+            continue
+        where = (_c.queue == queue.id) & (_c.state == RUNNING) & (_c.holder == holder)
+        rows = [Job(*row) for row in connection.execute(select(*COLUMNS).where(where).order_by(_c.id))]
+        lost = [job for job in rows if job.id not in held]
+        again = [(job, 0.0, max(0, job.attempts - (job.decided is None)), job.cause or "") for job in lost]
+        requeue(connection, again, {queue.id: queue}, result)
+    return result
+
+
 def running(connection: Connection, queue: int, *more: ColumnElement[bool]) -> list[Job]:
     rows = connection.execute(
         select(*COLUMNS).where(_c.queue == queue, _c.state == RUNNING, *more).order_by(_c.id).limit(CHUNK)

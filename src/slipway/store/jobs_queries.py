@@ -57,6 +57,9 @@ def page(connection: Connection, of: Sequence[int], wanted: Wanted) -> list[Job]
     """Requests of these queues in the order of their arrival, at most `limit`."""
     found: list[Job] = []
     for queue in of:
+        if wanted.dead:
+            found += _dead(connection, queue, wanted)
+            continue
         for state in wanted.states or COUNTED:
             found += _of_state(connection, queue, state, wanted)
     found.sort(key=lambda job: job.id, reverse=wanted.newest_first)
@@ -65,8 +68,6 @@ def page(connection: Connection, of: Sequence[int], wanted: Wanted) -> list[Job]
 
 def _of_state(connection: Connection, queue: int, state: State, wanted: Wanted) -> list[Job]:
     where = [_c.queue == queue, _c.state == state, *_bounds(wanted)]
-    if wanted.dead:
-        where.append(_c.dead == literal_column("1"))
     order = _c.id.desc() if wanted.newest_first else _c.id
     found: list[Job] = []
     # Requests that wait for another attempt have a time of their own in the index, and are few.
@@ -74,6 +75,15 @@ def _of_state(connection: Connection, queue: int, state: State, wanted: Wanted) 
         rows = connection.execute(select(*COLUMNS).where(*where, ready).order_by(order).limit(wanted.limit))
         found += [Job(*row) for row in rows]
     return found
+
+
+def _dead(connection: Connection, queue: int, wanted: Wanted) -> list[Job]:
+    """Dead letters, which have an index of their own: they are few among many that failed."""
+    where = [_c.queue == queue, _c.dead == literal_column("1"), *_bounds(wanted)]
+    order = _c.id.desc() if wanted.newest_first else _c.id
+    if wanted.states:
+        where.append(_c.state.in_(wanted.states))
+    return [Job(*row) for row in connection.execute(select(*COLUMNS).where(*where).order_by(order).limit(wanted.limit))]
 
 
 def _bounds(wanted: Wanted) -> list[ColumnElement[bool]]:

@@ -42,6 +42,8 @@ class Site:
     folder: Path
     db: Db
     now: float = 1_700_000_000.0
+    jumped: float = 0.0
+    """Seconds by which the clock was set forward."""
     wakes: list[tuple[str, str]] = field(default_factory=list)
     told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     routed: dict[str, Endpoint] = field(default_factory=dict)
@@ -81,6 +83,7 @@ class Site:
             routed=lambda: self.routed,
             wake=lambda kind, key: self.wakes.append((kind, key)),
             now=lambda: self.now,
+            steady=lambda: self.now - self.jumped,
             alive=lambda pid: pid not in self.dead,
         )
         self.server = await link.serve(str(self.folder / "link"), self.parts.link.attach)

@@ -243,6 +243,45 @@ async def test_leases_of_an_earlier_control_have_their_time(site: Site, one: Fak
     assert await one.heartbeat([claimed]) == (claimed.id,)
 
 
+async def test_leases_that_ran_out_while_the_machine_slept_have_their_time(site: Site, one: FakeDispatcher) -> None:
+    await one.accept(request())
+    (claimed,) = await one.claim()
+    await site.parts.keeping.reconcile("")
+    site.now += 3600
+    site.jumped += 3600
+    await site.parts.keeping.reconcile("")
+    assert (await site.job(claimed.id)).state == "running"
+    assert await one.heartbeat([claimed]) == ()
+    site.now += claims.LEASE_SECONDS - 1
+    await site.parts.keeping.reconcile("")
+    assert (await site.job(claimed.id)).state == "running"
+    site.now += 2
+    await site.parts.keeping.reconcile("")
+    assert (await site.job(claimed.id)).state == "queued"
+
+
+async def test_what_a_living_dispatcher_never_heard_of_goes_back_at_once(site: Site) -> None:
+    """Control died, or the link broke, between a claim's commit and its answer."""
+    one = await FakeDispatcher("1.a").connect(f"{site.folder}/link")
+    other = await FakeDispatcher("2.b").connect(f"{site.folder}/link")
+    await one.accept(request(), request(), request())
+    (heard,) = await one.claim(1)
+    (unheard,) = await one.claim(1)
+    (its,) = await other.claim(1)
+    assert await one.heartbeat([heard]) == (), "on the channel of the claims, it may be on its way"
+    assert (await site.job(unheard.id)).state == "running"
+    one.close()
+    again = await FakeDispatcher("1.a").connect(f"{site.folder}/link")
+    assert await again.heartbeat([heard]) == ()
+    assert [(await site.job(each.id)).state for each in (heard, unheard, its)] == ["running", "queued", "running"]
+    await until(lambda: bool(again.woken))
+    (claimed,) = await again.claim()
+    assert (claimed.id, claimed.attempt, claimed.lease) == (unheard.id, 1, 2)
+    assert await again.settle(succeeded(unheard), succeeded(claimed)) == (False, True)
+    again.close()
+    other.close()
+
+
 async def test_no_lease_is_taken_before_it_could_be_renewed(database_url: str, tmp_path: Path) -> None:
     async with opened(database_url, tmp_path) as site:
         one = await FakeDispatcher("1.a").connect(f"{site.folder}/link")
