@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from slipway.cli.asynchronous_watch import watch
 from slipway.cli.options import UsageError, add_location
@@ -35,9 +35,21 @@ _SECONDS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_location(parser)
-    parser.add_argument("--region", metavar="REGION", help="where the endpoint is (default: the one of `slipway env`)")
+    _add_place(parser)
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|status|cancel|replay|dead|purge|watch")
+    _add_actions(actions)
+    for each in actions.choices.values():
+        # Also behind the action, where people write them; there they are set only if they are given.
+        _add_place(each, default=argparse.SUPPRESS)
+
+
+def _add_place(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:
+    add_location(parser, default=default)
+    text = "where the endpoint is (default: the one of `slipway env`)"
+    parser.add_argument("--region", metavar="REGION", default=default, help=text)
+
+
+def _add_actions(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     listing = actions.add_parser("list", help="endpoints with their queues; with ENDPOINT: its requests")
     listing.add_argument("endpoint", nargs="?", metavar="ENDPOINT")
     listing.add_argument("--state", default="", metavar="STATES", help=f"any of {', '.join(STATES)}, with commas between")
@@ -69,6 +81,8 @@ def _add_page(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     if args.action == "watch":
+        if all(each["endpoint"] != args.endpoint for each in _overview(args)):
+            _expected(args)
         return watch(lambda: _overview(args), args.endpoint, args.every, until_done=args.until_done)
     lines = {
         "list": _list,
@@ -93,15 +107,31 @@ def _overview(args: argparse.Namespace) -> list[dict[str, Any]]:
     return found
 
 
+def _expected(args: argparse.Namespace) -> None:
+    """UsageError where no request can ever be seen: watching would go on for ever."""
+    path = f"/_slipway/scaling/{quote(args.endpoint, safe='')}"
+    if not call(args, "GET", path, region=args.region)["asynchronous"]:
+        raise UsageError(f"{args.endpoint} is a real-time endpoint: its configuration has no AsyncInferenceConfig")
+
+
 def _list(args: argparse.Namespace) -> Iterator[str]:
     if args.endpoint is None:
+        if args.state or args.older_than or args.newer_than or args.newest:
+            raise UsageError(
+                "which endpoint's requests? `slipway async list ENDPOINT` takes --state, --newer-than and the like"
+            )
         found = _overview(args)
         yield from map(json.dumps, found) if args.json else overview_lines(found)
         return
     if args.lines < 1:
         raise UsageError("-n must be at least 1")
     rows = list(_requests(args))
-    yield from map(json.dumps, rows) if args.json else request_lines(rows)
+    if args.json:
+        yield from map(json.dumps, rows)
+    elif not rows and all(each["endpoint"] != args.endpoint for each in _overview(args)):
+        yield f"none: no asynchronous endpoint {args.endpoint} has had a request (`slipway async list` shows those)"
+    else:
+        yield from request_lines(rows)
 
 
 def _requests(args: argparse.Namespace) -> Iterator[dict[str, Any]]:

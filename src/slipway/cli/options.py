@@ -109,10 +109,12 @@ SECRET = frozenset({"s3-secret-key", "keys"})
 """Never arguments: every user of the machine can read those. Never shown in an error either."""
 
 
-def add_location(parser: argparse.ArgumentParser) -> None:
+def add_location(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:
     """The arguments that every command takes: which slipway is meant."""
-    parser.add_argument("--data-dir", metavar="DIR", help="where everything durable lives (default: ~/.slipway)")
-    parser.add_argument("--config", metavar="FILE", help="settings file (default: slipway.toml in the data directory)")
+    text = "where everything durable lives (default: ~/.slipway)"
+    parser.add_argument("--data-dir", metavar="DIR", default=default, help=text)
+    text = "settings file (default: slipway.toml in the data directory)"
+    parser.add_argument("--config", metavar="FILE", default=default, help=text)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -154,3 +154,47 @@ def test_replaying_an_endpoint_replays_its_dead_letters(
 def test_mistakes_are_one_line(argv: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(argv) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, endpoints: list[dict[str, Any]], kind: bool | None) -> list[Any]:
+    """slipway with these queues and one more endpoint, asynchronous or not (None: there is none); the calls' arguments."""
+    asked: list[Any] = []
+
+    def call(args: Any, method: str, path: str, *, region: str | None = None) -> Any:
+        asked.append((args.data_dir, region, path))
+        if path.startswith("/_slipway/scaling/"):
+            if kind is None:
+                raise UsageError("Could not find endpoint.")
+            return {"asynchronous": kind}
+        return {"requests": [], "next": None} if "/requests" in path else {"endpoints": endpoints}
+
+    monkeypatch.setattr(asynchronous, "call", call)
+    return asked
+
+
+@pytest.mark.parametrize(("kind", "told"), [(None, "Could not find"), (False, "is a real-time endpoint")])
+def test_what_has_no_requests_ever_is_not_watched(
+    kind: bool | None, told: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, [], kind)
+    assert main(["async", "watch", "Nobody"]) == 2
+    assert told in capsys.readouterr().err
+
+
+def test_an_empty_list_says_when_the_endpoint_is_unknown(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(monkeypatch, [{**COUNTED, "now": 1.0, "oldest_age": None}], None)
+    assert main(["async", "list", "Echo"]) == 0
+    assert capsys.readouterr().out == "none\n"
+    assert main(["async", "list", "Ecko"]) == 0
+    assert "no asynchronous endpoint Ecko has had a request" in capsys.readouterr().out
+    assert main(["async", "list", "--state", "failed"]) == 2
+    assert "which endpoint's requests?" in capsys.readouterr().err
+
+
+def test_the_place_is_given_before_or_behind_the_action(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = answering(monkeypatch, [{**COUNTED, "now": 1.0, "oldest_age": None}], None)
+    for argv in (["list", "--data-dir", "d", "--region", "r"], ["--data-dir", "d", "--region", "r", "list"]):
+        assert main(["async", *argv]) == 0
+    assert asked == [("d", "r", "/_slipway/async")] * 2
