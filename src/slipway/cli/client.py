@@ -4,16 +4,29 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import botocore.session
 from botocore.config import Config
-from botocore.exceptions import ClientError, EndpointConnectionError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from slipway.cli.environment import client_environment, running
 from slipway.cli.options import UsageError, data_directory
 
-__all__ = ["ClientError", "EndpointConnectionError", "connect"]
+__all__ = ["ClientError", "connect", "one_line"]
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """A refusal, and a slipway that went away, become a UsageError: what a person reads is one line."""
+    try:
+        yield
+    except ClientError as error:
+        raise UsageError(error.response["Error"]["Message"]) from None
+    except BotoCoreError as error:
+        raise UsageError(f"slipway does not answer: {error}") from None
 
 
 def connect(args: argparse.Namespace, service: str) -> Any:

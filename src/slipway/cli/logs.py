@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime
 from typing import Any
 
-from slipway.cli.client import ClientError, connect
+from slipway.cli.client import ClientError, connect, one_line
 from slipway.cli.options import UsageError, add_location
 from slipway.names import endpoint_log_group
 
@@ -29,23 +29,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     client = connect(args, "logs")
     group = args.endpoint if args.endpoint.startswith("/") else endpoint_log_group(args.endpoint)
-    try:
-        events = _since(client, group, args.filter, 0)
-    except ClientError as error:
-        if error.response["Error"]["Code"] == "ResourceNotFoundException":
+    with one_line():
+        try:
+            events = _since(client, group, args.filter, 0)
+        except ClientError as error:
+            if error.response["Error"]["Code"] != "ResourceNotFoundException":
+                raise
             raise UsageError(f"no log of {args.endpoint!r}: `slipway status` lists the endpoints") from None
-        raise UsageError(error.response["Error"]["Message"]) from None
-    _show(events[-args.lines :])
+        _show(events[-args.lines :])
+        if args.follow:
+            _follow(client, group, args.filter, events)
+    return 0
+
+
+def _follow(client: Any, group: str, pattern: str, events: list[dict[str, Any]]) -> None:
+    """Print what is new, for ever."""
     seen = {event["eventId"] for event in events}
-    while args.follow:
+    while True:
         time.sleep(POLL_SECONDS)
         start = max((event["timestamp"] for event in events), default=0)
-        fresh = [event for event in _since(client, group, args.filter, start) if event["eventId"] not in seen]
+        fresh = [event for event in _since(client, group, pattern, start) if event["eventId"] not in seen]
         _show(fresh)
         if fresh:
             seen = {event["eventId"] for event in events[-10_000:]} | {event["eventId"] for event in fresh}
             events = fresh
-    return 0
 
 
 def _since(client: Any, group: str, pattern: str, start: int) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import asyncio
 import os
 from collections.abc import Iterable, Sequence
 
-from slipway.cli.client import connect
+from slipway.cli.client import connect, one_line
 from slipway.cli.environment import running
 from slipway.cli.options import UsageError, add_location, data_directory
 from slipway.link.keeper import KeeperClient, KeeperStatus
@@ -45,15 +45,7 @@ def run(args: argparse.Namespace) -> int:
             for role in status.roles
         ),
     )
-    endpoints = connect(args, "sagemaker").get_paginator("list_endpoints").paginate(SortBy="Name", SortOrder="Ascending")
-    _table(
-        ("ENDPOINT", "STATUS", "SINCE"),
-        (
-            (each["EndpointName"], each["EndpointStatus"], each["LastModifiedTime"].astimezone().strftime("%Y-%m-%d %H:%M:%S"))
-            for page in endpoints
-            for each in page["Endpoints"]
-        ),
-    )
+    _endpoints(args)
     _table(
         ("REPLICA", "ENDPOINT", "PHASE", "PID", "RUNS"),
         (
@@ -62,6 +54,22 @@ def run(args: argparse.Namespace) -> int:
         ),
     )
     return 0
+
+
+def _endpoints(args: argparse.Namespace) -> None:
+    """Control may be away, or its store: all else is worth knowing then."""
+    try:
+        with one_line():
+            pages = connect(args, "sagemaker").get_paginator("list_endpoints").paginate(SortBy="Name", SortOrder="Ascending")
+            endpoints = [each for page in pages for each in page["Endpoints"]]
+    except UsageError as error:
+        print(f"\nENDPOINT\nunknown: {error}")
+        return
+    rows = (
+        (each["EndpointName"], each["EndpointStatus"], each["LastModifiedTime"].astimezone().strftime("%Y-%m-%d %H:%M:%S"))
+        for each in endpoints
+    )
+    _table(("ENDPOINT", "STATUS", "SINCE"), rows)
 
 
 async def _keeper(path: str) -> KeeperStatus:
