@@ -85,7 +85,7 @@ def _target(target: Mapping[str, Any], scale: float) -> Iterator[str]:
     for policy in target["policies"]:
         yield from _policy(policy, scale)
     for action in target["scheduled_actions"]:
-        due = f"next at {_clock(action['due'])}" if action["due"] else "never again"
+        due = f"next at {_moment(action['due'])}" if action["due"] else "never again"
         bounds = ", ".join(f"{name} {action[name]}" for name in ("minimum", "maximum") if action[name] is not None)
         yield f"  scheduled action {action['name']}: {action['schedule']} {action['timezone']}, {bounds}, {due}"
     if target["history"]:
@@ -123,6 +123,11 @@ def _past(past: Mapping[str, Any]) -> str:
 
 def _count(count: int) -> str:
     return f"{count} instance{'' if count == 1 else 's'}"
+
+
+def _moment(at: float) -> str:
+    """With its day and zone: a schedule has a zone of its own, and may be days away."""
+    return datetime.fromtimestamp(at, UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S %Z")
 
 
 def _clock(at: float) -> str:

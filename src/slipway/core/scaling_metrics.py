@@ -154,7 +154,9 @@ def _with_period(metric: Mapping[str, Any], period: int) -> dict[str, Any]:
 def doubt(seen: Watched, endpoint: str, variants: Sequence[str], asynchronous: bool) -> str | None:
     """Why this metric can never say anything of this endpoint, judged by its name and dimensions; None: it may."""
     if seen.namespace != NAMESPACE or seen.name is None:
-        return None
+        # AWS keeps no other namespace apart from this one by its case alone; nobody publishes there.
+        misspelt = seen.name is not None and seen.namespace.casefold() == NAMESPACE.casefold()
+        return f"its namespace is {seen.namespace!r}, SageMaker publishes in {NAMESPACE!r}" if misspelt else None
     known = dict(seen.dimensions)
     if (other := known.get("EndpointName", endpoint)) != endpoint:
         return f"its dimension EndpointName is {other!r}, this endpoint is {endpoint!r}"

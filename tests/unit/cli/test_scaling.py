@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -19,6 +20,14 @@ def test_mistakes(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
         told = capsys.readouterr().err
         assert word in told
         assert len(told.splitlines()) == 1
+
+
+def test_a_schedule_says_the_day_of_its_next_time() -> None:
+    found = answer()
+    (action,) = found["targets"][0]["scheduled_actions"]
+    action["due"] = 1_700_000_000.0
+    line = next(line for line in scaling.explanation(found) if "scheduled action" in line)
+    assert re.search(r"next at 2023-11-1[45] \d\d:\d\d:\d\d \S+$", line)
 
 
 def answer() -> dict[str, Any]:

@@ -439,6 +439,7 @@ async def test_explain_a_policy_at_work(stage: Stage) -> None:
             "is published with the dimensions EndpointName, it asks for EndpointName and VariantName",
         ),
         ({"MetricName": "InvocationsPerInstance"}, "an asynchronous endpoint does not publish InvocationsPerInstance"),
+        ({"Namespace": "AWS/Sagemaker"}, "its namespace is 'AWS/Sagemaker', SageMaker publishes in 'AWS/SageMaker'"),
         ({"MetricName": "ApproximateBacklogSizePerInstanc"}, "does not publish ApproximateBacklogSizePerInstanc"),
         ({"Namespace": "Mine", "MetricName": "M"}, "M was never published under its dimensions"),
     ],
