@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 
 from slipway.control.hosting_metrics import HostingMetrics, Name, Totals, instances
 from slipway.core.exposition import Family, Labels, render
 from slipway.core.routing import Endpoint
 from slipway.store import jobs_queries
 from slipway.store.db import Db
+from slipway.store.jobs_queries import Backlog
 
 
 class Exposition:
     """`text` at each scrape."""
 
-    def __init__(self, db: Db, hosting: HostingMetrics, routed: Callable[[], Mapping[str, Endpoint]]) -> None:
+    def __init__(
+        self,
+        db: Db,
+        hosting: HostingMetrics,
+        routed: Callable[[], Mapping[str, Endpoint]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
         self._db = db
         self._hosting = hosting
         self._routed = routed
 
     async def text(self) -> str:
         backlogs = await self._db.read(jobs_queries.backlogs)
-        queue = Family("slipway_async_backlog", "gauge", "Asynchronous requests that wait or run.")
-        for each in backlogs:
-            place = each.queue.place
-            labels = {"account": place.account, "region": place.region, "endpoint": place.endpoint}
-            queue.add(labels, each.queue.backlog)
-        return render([*self._counted(), *self._present(), queue])
+        return render([*self._counted(), *self._present(), *_queues(backlogs, self._clock())])
 
     def _counted(self) -> list[Family]:
         totals = sorted(self._hosting.totals.items())
@@ -57,6 +61,21 @@ class Exposition:
                 flying.add(labels, sum(load[0] for load in loads))
                 waiting.add(labels, sum(load[1] for load in loads))
         return [there, flying, waiting]
+
+
+def _queues(backlogs: Sequence[Backlog], now: float) -> list[Family]:
+    waiting = Family("slipway_async_backlog", "gauge", "Asynchronous requests that wait or run.")
+    oldest = Family("slipway_async_oldest_seconds", "gauge", "Age of the oldest asynchronous request that has not ended.")
+    ended = Family("slipway_async_ended_total", "counter", "Asynchronous requests by the way they ended.")
+    for each in backlogs:
+        queue, place = each.queue, each.queue.place
+        labels = {"account": place.account, "region": place.region, "endpoint": place.endpoint}
+        waiting.add(labels, queue.backlog)
+        oldest.add(labels, 0.0 if each.oldest is None else max(0.0, now - each.oldest))
+        ends = {"succeeded": queue.succeeded, "failed": queue.failed, "expired": queue.expired, "cancelled": queue.cancelled}
+        for state, count in ends.items():
+            ended.add({**labels, "state": state}, count)
+    return [waiting, oldest, ended]
 
 
 def _counters(name: str, words: str, totals: list[tuple[Name, Totals]], value: Callable[[Totals], int]) -> Family:
