@@ -38,7 +38,8 @@ from slipway.settings import Settings
 
 logger = logging.getLogger(__name__)
 
-_DRAIN_SECONDS = 5.0
+_DRAIN_SECONDS = 1.0
+"""What runs may go on for. Less than the keeper's patience: the last counts still go to control, and nothing is killed."""
 _FIRST_TABLE_SECONDS = 10.0
 
 
@@ -134,7 +135,7 @@ class Gateway:
         await self.server.start(sock=sock)
 
     async def stop(self) -> None:
-        """What runs may finish for a few seconds; the keeper's socket goes on accepting for the next gateway."""
+        """What runs may finish for a moment; the keeper's socket goes on accepting for the next gateway."""
         await self.server.stop(_DRAIN_SECONDS)
         await self.enqueue.close()
         await self.link.close()

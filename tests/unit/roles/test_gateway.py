@@ -49,7 +49,12 @@ async def test_a_gateway_process(tmp_path: Path) -> None:
     feed = RouteFeed(expected=1)
     link = await channel.serve(settings.link_socket, feed.attach)
 
+    waits = asyncio.Event()
+
     async def control(request: Request) -> Response:
+        if request.target == b"/wait":  # a long poll
+            waits.set()
+            await asyncio.sleep(60)
         return Response(200, [], b"control " + request.target)
 
     server = Server(control)
@@ -63,8 +68,11 @@ async def test_a_gateway_process(tmp_path: Path) -> None:
         await asyncio.wait_for(feed.acknowledged(1), 5)
         assert await ask(pool, b"/endpoints/demo/invocations") == b"hello"
         assert proportional_kilobytes(gateway.pid) < 45_000
+        poll = asyncio.ensure_future(ask(pool, b"/wait"))
+        await asyncio.wait_for(waits.wait(), 5)
         gateway.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(gateway.wait(), 10) == 0
+        assert await asyncio.wait_for(gateway.wait(), 4) == 0, "what waits does not hold it longer than the keeper waits"
+        assert isinstance((await asyncio.gather(poll, return_exceptions=True))[0], Exception)
         await link.close()
         await feed.close()
         await server.stop(0.1)
