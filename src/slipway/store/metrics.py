@@ -21,6 +21,7 @@ from sqlalchemy import (
     Integer,
     PrimaryKeyConstraint,
     Row,
+    Select,
     Table,
     UniqueConstraint,
     and_,
@@ -223,20 +224,28 @@ def _identified(connection: Connection, names: Mapping[tuple[Metric, str], float
 
 def _merge(connection: Connection, rows: Mapping[tuple[int, int, float], Statistics]) -> None:
     """Merge statistics into the points (series, step, start), whether they are there or not."""
-    ordered = sorted(rows, key=lambda row: (row[1], row[2]))
-    for (step, start), group in groupby(ordered, key=lambda row: (row[1], row[2])):
-        for chunk in _chunks(group):
-            whole = {ident: rows[ident, step, start] for ident, _, _ in chunk}
-            where = and_(points.c.series.in_(list(whole)), points.c.step == step, points.c.start == start)
-            for row in connection.execute(select(points).where(where)):
-                before = _statistics(row)
-                before.merge(whole[row.series])
-                whole[row.series] = before
-            # One statement for each row, prepared once: a statement of many rows takes SQLAlchemy longer than the database.
-            statement: Any = insert(connection, points)
-            changed = {c: statement.excluded[c] for c in ("count", "sum", "minimum", "maximum", "buckets")}
-            upsert = statement.on_conflict_do_update(index_elements=["series", "step", "start"], set_=changed)
-            connection.execute(upsert, [_row(ident, step, start, statistics) for ident, statistics in whole.items()])
+    # One statement for each row, prepared once: a statement of many rows takes SQLAlchemy longer than the database.
+    statement: Any = insert(connection, points)
+    changed = {c: statement.excluded[c] for c in ("count", "sum", "minimum", "maximum", "buckets")}
+    upsert = statement.on_conflict_do_update(index_elements=["series", "step", "start"], set_=changed)
+    for chunk in _chunks(sorted(rows, key=lambda key: key[1:])):
+        whole = {key: rows[key] for key in chunk}
+        for row in connection.execute(_there(chunk)):
+            before = _statistics(row)
+            before.merge(whole[row.series, row.step, row.start])
+            whole[row.series, row.step, row.start] = before
+        connection.execute(upsert, [_row(*key, statistics) for key, statistics in whole.items()])
+
+
+def _there(keys: Sequence[tuple[int, int, float]]) -> Select[Any]:
+    """Those of the points that are there. Mostly they are of one moment: then the statement is one that is known."""
+    moments = {(step, start) for _, step, start in keys}
+    if len(moments) == 1:
+        ((step, start),) = moments
+        where = and_(points.c.series.in_([key[0] for key in keys]), points.c.step == step, points.c.start == start)
+    else:
+        where = tuple_(points.c.series, points.c.step, points.c.start).in_(keys)
+    return select(points).where(where)
 
 
 def read(
@@ -340,7 +349,7 @@ def expire(connection: Connection, step: int, before: float, limit: int = 2000) 
     """Delete the oldest points of `step` that began before; how many."""
     where = (points.c.step == step) & (points.c.start < before)
     rows = connection.execute(select(points.c.series, points.c.start).where(where).order_by(points.c.start).limit(limit)).all()
-    for chunk in _chunks(rows):
+    for chunk in _chunks(sorted(rows, key=lambda key: key[1:])):
         keys = [(row.series, row.start) for row in chunk]
         connection.execute(delete(points).where(points.c.step == step, tuple_(points.c.series, points.c.start).in_(keys)))
     return len(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import time
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -151,6 +152,19 @@ async def test_an_account_has_so_many_series_and_others_are_not_concerned(db: Db
             await metrics.flush()
     with pytest.raises(TooManySeries):
         await Metrics(db, clock, series=3).admit([(metric("1", "r", "n", "d", {}), "None")])
+
+
+async def test_a_day_minute_by_minute_is_written_at_once(db: Db, clock: Clock) -> None:
+    """Backfilled points are of as many moments: they take few statements all the same."""
+    metrics = Metrics(db, clock)
+    for _ in range(2):  # made, and merged
+        for back in range(1440):
+            metrics.add(*SERIES, float(back), at=T0 - 60 * back)
+        began = time.perf_counter()
+        await metrics.flush()
+        assert time.perf_counter() - began < 2.0
+    found = await metrics.statistics(*SERIES, start=T0 - 60 * 1439, end=T0 + 60)
+    assert [(point.statistics.count, point.statistics.sum) for point in found] == [(2, 2.0 * n) for n in reversed(range(1440))]
 
 
 async def test_a_request_reads_so_many_points(db: Db, clock: Clock) -> None:

@@ -56,7 +56,9 @@ def _rule(kind: Kind, target: str, given: Mapping[str, Any], id: str) -> Rule:
         found[name] = value
     if len(given.get("Id") or "") > MAX_ID:
         raise s3_error("InvalidArgument", f"The length of the configuration's ID is above the maximum of {MAX_ID} characters.")
-    return Rule(given.get("Id") or id, kind, target, tuple(dict.fromkeys(given["Events"])), found.get("prefix"), found.get("suffix"))
+    return Rule(
+        given.get("Id") or id, kind, target, tuple(dict.fromkeys(given["Events"])), found.get("prefix"), found.get("suffix")
+    )
 
 
 async def get_bucket_notification_configuration(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
