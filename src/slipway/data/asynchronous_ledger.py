@@ -67,6 +67,8 @@ class Ledger:
         self._held: dict[int, int] = {}
         """Lease by id."""
         self._words: deque[_Word] = deque()
+        self._settling: set[int] = set()
+        """Ids of what waits for control's answer, on its way or not: a lease that ends by it is not lost."""
         self._due = asyncio.Event()
         self._begun: list[Started] = []
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,11 +133,13 @@ class Ledger:
         weight = 1000 + len(outcome.answer or b"") + len(staged.data or b"" if staged is not None else b"")
         word = _Word(outcome, asyncio.get_running_loop().create_future(), weight)
         self._words.append(word)
+        self._settling.add(outcome.id)
         self.weight += weight
         self._due.set()
         try:
             return await word.told
         finally:
+            self._settling.discard(outcome.id)
             if not keep:
                 self.drop(outcome.id, outcome.lease)
 
@@ -186,8 +190,7 @@ class Ledger:
         self._lose(lost)
 
     def _lose(self, ids: Sequence[int]) -> None:
-        waiting = {word.outcome.id for word in self._words}
-        gone = [id for id in ids if id in self._held and id not in waiting]
+        gone = [id for id in ids if id in self._held and id not in self._settling]
         if gone:
             logger.warning("leases-lost", extra={"requests": len(gone)})
             self._on_lost(gone)

@@ -375,6 +375,26 @@ async def test_a_lost_lease_ends_the_work(tmp_path: Path, monkeypatch: pytest.Mo
         assert got.id == 2
 
 
+async def test_what_control_is_just_settling_is_not_lost(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The heartbeat that crosses the settlement on its way finds no lease any more."""
+    async with workers(tmp_path) as (worker,), stack(tmp_path) as found:
+        found.serve(variant(replica("i-1", worker)))
+
+        async def beat() -> None:
+            found.control.lost.add(1)
+            channel = found.link.channel
+            assert channel is not None
+            beating = asyncio.create_task(found.dispatch.ledger.connected(channel))
+            await until(lambda: found.control.beats[-1].held == ((1, 1),))
+            await asyncio.wait([beating], timeout=5)
+
+        found.control.before_settled = beat
+        found.control.submit(found.control.request())
+        (got,) = await found.control.settled(1)
+        assert got.kind == "succeeded"
+        assert "leases-lost" not in caplog.text
+
+
 async def test_a_void_settlement_drops_what_was_staged(tmp_path: Path) -> None:
     async with workers(tmp_path) as (worker,), stack(tmp_path) as found:
         found.serve(variant(replica("i-1", worker)))
