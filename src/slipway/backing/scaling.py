@@ -5,6 +5,7 @@ Shared by control's autoscaler, which acts on it, and by `slipway scaling explai
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, tzinfo
@@ -39,13 +40,22 @@ RECENT_PERIODS = 5
 
 
 @dataclass(frozen=True, slots=True)
+class Newest:
+    """The datapoint to go by."""
+
+    value: float | None
+    until: float = math.inf
+    """When its period ended."""
+
+
+@dataclass(frozen=True, slots=True)
 class Judged:
     """A policy with the alarms that act on it, each with the newest datapoint that it has."""
 
     policy: Policy
     rule: Tracking | Stepping
     alarms: tuple[Alarm, ...]
-    values: Mapping[str, float | None]
+    values: Mapping[str, Newest]
     """By alarm name."""
 
     def side(self, alarm: Alarm) -> Side:
@@ -145,7 +155,8 @@ def _alarming(judged: Judged) -> list[Alarming]:
                 alarm.name,
                 watched(alarm.spec).shown,
                 alarm.condition.threshold,
-                judged.values[alarm.name],
+                judged.values[alarm.name].value,
+                judged.values[alarm.name].until,
             )
             found.append(Alarming(firing, alarm.transitioned))
     return found
@@ -181,27 +192,26 @@ def rule_of(name: str, kind: str, config: Mapping[str, Any], endpoint: str) -> T
     )
 
 
-def _newest(connection: Connection, metrics: Metrics, alarm: Alarm, statistic: str | None, now: float) -> float | None:
+def _newest(connection: Connection, metrics: Metrics, alarm: Alarm, statistic: str | None, now: float) -> Newest:
     """The value to go by: the newest complete datapoint of the metric, or the one of the alarm's own reason.
 
     The reason's is taken where it was written after that datapoint was complete (by an evaluation, or SetAlarmState), and
     where there is no other. `statistic`: of a step policy, where it is another than the alarm's.
     """
-    told = _told(alarm)
+    width = alarm.condition.period / metrics.time_scale
+    told = Newest(_told(alarm), alarm.state_updated)
     seen = watched(alarm.spec)
     if "Metrics" in alarm.spec or seen.name is None:
-        computed = _computed(connection, metrics, alarm, now)
-        return told if computed is None else computed
-    width = alarm.condition.period / metrics.time_scale
+        return _computed(connection, metrics, alarm, now) or told
     end = metrics.floor(now, alarm.condition.period)
     query = _query(alarm.account, alarm.region, seen, end - RECENT_PERIODS * width, end, alarm.condition.period)
     points = metrics.read(connection, query)
     if not points:
         return told
     wanted = statistic if statistic is not None and not (seen.statistic or "").startswith("p") else seen.statistic
-    if told is not None and alarm.state_updated >= points[-1].start + width and wanted == seen.statistic:
+    if told.value is not None and alarm.state_updated >= points[-1].start + width and wanted == seen.statistic:
         return told
-    return statistic_of(points[-1].statistics, wanted or "Average")
+    return Newest(statistic_of(points[-1].statistics, wanted or "Average"), points[-1].start + width)
 
 
 def statistic_of(statistics: Statistics, name: str) -> float | None:
@@ -212,7 +222,7 @@ def statistic_of(statistics: Statistics, name: str) -> float | None:
         return None
 
 
-def _computed(connection: Connection, metrics: Metrics, alarm: Alarm, now: float) -> float | None:
+def _computed(connection: Connection, metrics: Metrics, alarm: Alarm, now: float) -> Newest | None:
     """The newest value of an alarm's metric math."""
     try:
         asks = metrics_queries.checked(alarm.account, alarm.region, alarm.spec.get("Metrics") or ())
@@ -224,7 +234,7 @@ def _computed(connection: Connection, metrics: Metrics, alarm: Alarm, now: float
     except (BadQuery, MathError, ArithmeticError, StopIteration):
         return None
     points = series[0].points if len(series) == 1 else {}
-    return points[max(points)] if points else None
+    return Newest(points[max(points)], max(points) + width) if points else None
 
 
 def _query(account: str, region: str, seen: Watched, start: float, end: float, period: int) -> Query:

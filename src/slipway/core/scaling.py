@@ -63,6 +63,8 @@ class Firing:
     threshold: float
     value: float | None
     """The newest datapoint; None: there is none."""
+    until: float = math.inf
+    """When the datapoint's period ended."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,8 @@ class View:
     """From zero as soon as there is a request; False: when AWS's alarms would."""
     burst: bool = False
     """The start from zero was just completed: what has arrived meanwhile counts at once."""
+    raised: float = 0.0
+    """When a scale-out was last complete: datapoints from before are of fewer instances."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,6 +247,9 @@ def _judge(view: View, firing: Firing) -> Decision:
     if firing.value is None and firing.side != "high":
         return replace(base, why=f"{firing.metric} has no datapoint to go by")
     if isinstance(policy, Tracking):
+        if firing.value is not None and firing.until <= view.raised:
+            told = f"{_reading(firing)}, but that was before the last scale-out was complete: the next datapoint decides"
+            return replace(base, why=told)
         made = _track_out(view, policy, firing, base) if firing.side == "high" else _track_in(view, policy, firing, base)
     else:
         made = _step(view, policy, firing, base)

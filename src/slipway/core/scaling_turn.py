@@ -44,6 +44,8 @@ class State:
     burst: bool = False
     failures: int = 0
     retry_at: float = 0.0
+    raised: float = 0.0
+    """When a scale-out was last complete."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,7 @@ def view_of(state: State, facts: Facts, *, all_alarms: bool = False) -> View:
         facts.steady_backlog,
         facts.on_arrival,
         state.burst,
+        state.raised,
     )
 
 
@@ -195,7 +198,8 @@ def _succeeded(state: State, decision: Decision, facts: Facts) -> State:
     elif decision.policy is not None and decision.cooldown > 0:
         scale_in = Window(facts.now, decision.cooldown)
     burst = decision.capacity == 0 and decision.alarm is None and facts.asynchronous
-    return replace(state, out=out, scale_in=scale_in, burst=burst, failures=0, retry_at=0.0)
+    raised = facts.now if decision.out else state.raised
+    return replace(state, out=out, scale_in=scale_in, burst=burst, failures=0, retry_at=0.0, raised=raised)
 
 
 def failed(state: State, now: float) -> State:

@@ -185,7 +185,7 @@ def _alarm(judged: Judged, alarm: Alarm, readings: Readings) -> dict[str, Any]:
         "metric": watched(alarm.spec).shown,
         "comparison": condition.comparison,
         "threshold": condition.threshold,
-        "value": judged.values[alarm.name],
+        "value": judged.values[alarm.name].value,
         "period": condition.period,
         "periods": condition.evaluation_periods,
         "datapoints": list(readings.values),

@@ -95,6 +95,31 @@ async def test_a_burst_that_grows_while_the_first_instance_starts(stage: Stage) 
     assert older["Cause"] == "backlog of 1 request at zero instances"
 
 
+async def test_what_was_measured_before_a_scale_out_does_not_undo_it(stage: Stage) -> None:
+    """The low alarm of an idle hour is still in ALARM when the first request comes: its zeros are of no instance that is now."""
+    await stage.register(0, 5)
+    await stage.track(ScaleInCooldown=0)
+    await stage.minutes(16, backlog=0)
+    assert await stage.count() == 0
+    await stage.until(stage.now + 150)
+    stage.keeper.script["A"] = "hangs"
+    await stage.arrive(1)
+    assert (await stage.count(), await stage.status()) == (1, "Updating")
+    await stage.until(stage.now + 90)  # a cold start
+    stage.keeper.script.clear()
+    for id in list(stage.keeper.running()):
+        stage.keeper.ready(id)
+    await stage.until(stage.now + 2)
+    assert (await stage.count(), await stage.status()) == (1, "InService")
+    noted = (await stage.activities(IncludeNotScaledActivities=True))[0]
+    assert noted["Cause"] == "backlog of 1 request at zero instances"
+    await stage.minutes(2, backlog=1)
+    assert await stage.count() == 1, "one request for one instance"
+    assert len(await stage.activities()) == 2
+    await stage.minutes(17, backlog=0)
+    assert await stage.count() == 0
+
+
 async def test_out_after_three_periods_and_again_only_by_the_difference(stage: Stage) -> None:
     await stage.register(1, 10)
     await stage.track()
