@@ -96,7 +96,7 @@ async def test_a_burst_that_grows_while_the_first_instance_starts(stage: Stage) 
 
 
 async def test_what_was_measured_before_a_scale_out_does_not_undo_it(stage: Stage) -> None:
-    """The low alarm of an idle hour is still in ALARM when the first request comes: its zeros are of no instance that is now."""
+    """The low alarm of an idle hour is still in ALARM when the first request comes: its zeros are of before."""
     await stage.register(0, 5)
     await stage.track(ScaleInCooldown=0)
     await stage.minutes(16, backlog=0)
