@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 
 CERTIFICATE_PATH = "/_slipway/sns/SimpleNotificationService.pem"
-VERSIONS = ("1", "2")
-"""SignatureVersion: SHA-1, SHA-256."""
 _FILE = "sns-signing.pem"
 _BITS = 2048
 _YEARS = 20

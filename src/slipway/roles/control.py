@@ -331,7 +331,8 @@ class Control:
 
     async def _keep_house(self, _key: str) -> float | None:
         await self.db.write(lambda c: keys.purge(c, time.time() - EXPIRED_SECONDS))
-        await self.db.write(lambda c: topics.purge(c, time.time()))
+        while await self.db.write(lambda c: topics.purge(c, time.time())):
+            pass
         await asyncio.to_thread(self.logs.expire)
         await self.alarms.keep_house()
         await self.autoscaler.keep_house()

@@ -204,7 +204,7 @@ def _in_terms_of_aws(error: Exception, protocol: str) -> AwsError:
         code = (
             "InvalidArgument" if protocol == "rest-xml" else "ValidationError" if protocol == "query" else "ValidationException"
         )
-        return AwsError(code, "The request holds text that cannot be kept: a null character.", status=400)
+        return AwsError(code, "The request holds what cannot be kept: a null character, or too large a number.", status=400)
     logger.error("store-unavailable", extra={"error": str(error)})
     code = "ServiceUnavailable" if protocol in ("rest-xml", "query") else "ServiceUnavailableException"
     if isinstance(error, StoreFull):

@@ -243,6 +243,8 @@ def _perform(connection: Connection, call: _Call) -> _Outcome:
             return _Outcome(call, None, BadValue(_reason(error)))
         unavailable = isinstance(error, OperationalError | InternalError)
         return _Outcome(call, None, _unavailable(error) if unavailable else error)
+    except OverflowError as error:  # what SQLite's driver says of an integer of more than 64 bits
+        return _Outcome(call, None, BadValue(f"database: {error}"))
     except BaseException as error:  # noqa: BLE001 - it is the caller's, whatever it is
         return _Outcome(call, None, error)
 

@@ -29,7 +29,10 @@ class StoreFull(StoreUnavailable):
 
 
 class BadValue(StoreError):
-    """A value that the database cannot hold (PostgreSQL: text with a null character); another try will not help."""
+    """A value that the database cannot hold; another try will not help.
+
+    An integer of more than 64 bits; in PostgreSQL, text with a null character.
+    """
 
 
 def database_url(url_or_path: str) -> URL:

@@ -239,7 +239,6 @@ class Job:
 COLUMNS = tuple(requests.c[field.name] for field in fields(Job))
 QUEUED_LITERAL: ColumnElement[str] = literal_column(f"'{QUEUED}'")
 """In the statement's text: SQLite uses a partial index only where it sees its condition."""
-RUNNING_LITERAL: ColumnElement[str] = literal_column(f"'{RUNNING}'")
 
 COUNTED: tuple[State, ...] = (QUEUED, RUNNING, SUCCEEDED, FAILED, EXPIRED, CANCELLED)
 """Each is a column of a queue's row: how many are in the state now, or have come to it."""

@@ -221,11 +221,14 @@ def policies(connection: Connection, topic: str) -> int:
     return sum("FilterPolicy" in attributes for (attributes,) in connection.execute(query))
 
 
-def purge(connection: Connection, now: float) -> int:
-    """Forget HTTP subscriptions whose token expired before anybody used it (AWS does after two days), and old outcomes."""
-    topics_outbox.purge(connection, now)
+def purge(connection: Connection, now: float) -> bool:
+    """Forget HTTP subscriptions whose token expired before anybody used it (AWS does after two days), and old outcomes.
+
+    Whether there may be more of these.
+    """
     late = and_(subscriptions.c.token_expires <= now, or_(subscriptions.c.state == "pending", subscriptions.c.state == "gone"))
-    return connection.execute(delete(subscriptions).where(late)).rowcount
+    connection.execute(delete(subscriptions).where(late))
+    return topics_outbox.purge(connection, now)
 
 
 def _subscription(row: Sequence[Any]) -> Subscription:

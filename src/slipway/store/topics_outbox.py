@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Column, Connection, Index, Integer, Table, Text, delete, func, select, update
+from sqlalchemy import Column, Connection, Index, Integer, Table, Text, delete, func, select, tuple_, update
 
 from slipway.store.announcements import announce
 from slipway.store.schema import Json, Moment, Serial, Word, insert, metadata
@@ -20,6 +20,8 @@ ANNOUNCED = "sns deliveries"
 """What `Db.watch` is told when there is something to deliver."""
 KEPT_SECONDS = 7 * 86_400.0
 """How long an outcome is kept."""
+PURGED = 1000
+"""Outcomes that one transaction forgets, so that others get their turn."""
 
 State = Literal["pending", "delivered", "failed", "dead-letter"]
 
@@ -143,6 +145,10 @@ def drop(connection: Connection, subscription: str, kind: str | None = None) -> 
     return connection.execute(delete(outbox).where(where)).rowcount
 
 
-def purge(connection: Connection, now: float) -> int:
-    """Forget old outcomes; how many."""
-    return connection.execute(delete(outcomes).where(outcomes.c.at < now - KEPT_SECONDS)).rowcount
+def purge(connection: Connection, now: float) -> bool:
+    """Forget some of the old outcomes; whether there may be more."""
+    old = select(outcomes.c.message, outcomes.c.subscription).where(outcomes.c.at < now - KEPT_SECONDS)
+    keys = [tuple(row) for row in connection.execute(old.order_by(outcomes.c.at).limit(PURGED))]
+    if keys:
+        connection.execute(delete(outcomes).where(tuple_(outcomes.c.message, outcomes.c.subscription).in_(keys)))
+    return len(keys) == PURGED

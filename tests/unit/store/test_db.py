@@ -336,3 +336,16 @@ def test_what_answers_is_told(database_url: str) -> None:
     assert re.fullmatch(r"(PostgreSQL|SQLite) \d+(\.\d+)+", ask_version(database_url))
     with pytest.raises(StoreUnavailable, match="refused"):
         ask_version("postgresql://nobody@127.0.0.1:1/none")
+
+
+async def test_a_number_of_more_than_64_bits_is_a_bad_value(database_url: str) -> None:
+    """In SQLite also where it is only compared with."""
+    db = await Db.open(database_url)
+    try:
+        if db.dialect == "sqlite":
+            with pytest.raises(BadValue):
+                await db.read(lambda c: c.execute(text("SELECT 1 WHERE 1 < :n"), {"n": 2**70}).all())
+        else:
+            assert await db.read(lambda c: c.execute(text("SELECT 1 WHERE 1 < :n"), {"n": 2**70}).all())
+    finally:
+        await db.close()

@@ -253,7 +253,7 @@ async def test_what_becomes_of_a_delivery(db: Db) -> None:
     assert pending == Outcome("a", arn, "pending", "no answer", 1, NOW + 20)
     assert delivered == done
     assert (await db.read(topics_outbox.waiting))[arn] == NOW + 20
-    await db.write(lambda c: topics.purge(c, NOW + topics_outbox.KEPT_SECONDS + 1))
+    assert not await db.write(lambda c: topics.purge(c, NOW + topics_outbox.KEPT_SECONDS + 1))
     assert [one.state for one in await db.read(lambda c: topics_outbox.outcomes_of(c, ["a", "b"]))] == ["pending"]
 
 
@@ -289,3 +289,17 @@ async def test_tokens_and_lists(db: Db) -> None:
     assert await db.read(lambda c: topics.subscription(c, row.arn)) == row
     await db.write(lambda c: topics.purge(c, NOW))
     assert await db.read(lambda c: topics.subscription(c, row.arn)) is None
+
+
+async def test_old_outcomes_are_forgotten_some_at_a_time(db: Db, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(topics_outbox, "PURGED", 2)
+
+    def write(connection: Connection) -> None:
+        for n in range(5):
+            topics_outbox.record(connection, Outcome(f"m{n}", "s", "delivered", at=NOW + n // 4))
+
+    await db.write(write)
+    later = NOW + topics_outbox.KEPT_SECONDS + 0.5
+    assert [await db.write(lambda c: topics.purge(c, later)) for _ in range(3)] == [True, True, False]
+    left = await db.read(lambda c: topics_outbox.outcomes_of(c, [f"m{n}" for n in range(5)]))
+    assert [outcome.message for outcome in left] == ["m4"]

@@ -237,7 +237,7 @@ def _answer(taken: Accepted | Refusal, request: AcceptRequest, bound: int) -> Ac
 
 def _store_failure(error: StoreError) -> AcceptAnswer:
     if isinstance(error, BadValue):
-        return _invalid("The request holds text that cannot be kept: a null character.")
+        return _invalid("The request holds what cannot be kept: a null character, or too large a number.")
     if isinstance(error, StoreFull):
         return _unavailable("The disk that holds slipway's data is full; the request was not accepted. Make room there.")
     return _unavailable("The store cannot be reached or is overloaded; the request was not accepted. Try again.")
