@@ -85,6 +85,8 @@ class Asynchronous:
         self._ahead = world.now() - world.steady()
         self._dispatchers: dict[Channel, set[str]] = {}
         """Channels that have claimed or sent a heartbeat, and as whom."""
+        self._since: dict[Channel, float] = {}
+        """When they first did: of what was claimed since then, they have told what a container has."""
         self._holders: dict[str, Channel] = {}
         self._waking: set[str] = set()
         self._scaled: dict[str, bool] = {}
@@ -279,17 +281,19 @@ class Asynchronous:
             raise LinkError("bad-holder", "a dispatcher needs a name")
         if channel not in self._dispatchers:
             self._dispatchers[channel] = set()
+            self._since[channel] = self._world.now()
             channel.on_close(lambda: self._closed(channel))
         self._dispatchers[channel].add(holder)
         self._holders[holder] = channel
 
     def _closed(self, channel: Channel) -> None:
+        since = self._since.pop(channel, None)
         for holder in self._dispatchers.pop(channel, ()):
             if self._holders.get(holder) is channel:
                 del self._holders[holder]
-                self._spawn(self._bury(holder, channel.peer.pid))
+                self._spawn(self._bury(holder, channel.peer.pid, since))
 
-    async def _bury(self, holder: str, pid: int) -> None:
+    async def _bury(self, holder: str, pid: int, since: float | None) -> None:
         """Free what a dispatcher held as soon as its process is gone; its leases do so by themselves if nobody can tell."""
         if pid <= 0:
             return
@@ -297,24 +301,26 @@ class Asynchronous:
             if holder in self._holders:
                 return  # only its link was broken
             if not self._world.alive(pid):
-                await self.free({holder})
+                await self.free({holder}, since)
                 return
             await asyncio.sleep(LOOK_SECONDS)
 
-    async def free(self, holders: set[str]) -> None:
-        """Take back what these held: their processes are gone."""
+    async def free(self, holders: set[str], told_since: float | None = None) -> None:
+        """Take back what these held: their processes are gone. `told_since`: see `jobs_claims.reap`."""
         logger.info("dispatcher-gone", extra={"holders": sorted(holders)})
         await self._write_started()  # what a container had has cost an attempt
         try:
-            while await self._free_some(holders):
+            while await self._free_some(holders, told_since):
                 pass
         except StoreError as error:
             logger.warning("leases-not-freed", extra={"error": str(error)})
 
-    async def _free_some(self, holders: set[str]) -> bool:
+    async def _free_some(self, holders: set[str], told_since: float | None) -> bool:
         world = self._world
         now, roll = world.now(), world.roll()
-        result = await world.db.write(lambda c: jobs_claims.reap(c, world.rules, now, roll, gone=holders, overdue=False))
+        result = await world.db.write(
+            lambda c: jobs_claims.reap(c, world.rules, now, roll, gone=holders, overdue=False, told_since=told_since)
+        )
         self.ended(result)
         return bool(result.settled or result.requeued)
 

@@ -206,9 +206,20 @@ def running(connection: Connection, queue: int, *more: ColumnElement[bool]) -> l
 
 
 def reap(
-    connection: Connection, rules: Rules, now: float, roll: float = 0.0, *, gone: Collection[str] = (), overdue: bool = True
+    connection: Connection,
+    rules: Rules,
+    now: float,
+    roll: float = 0.0,
+    *,
+    gone: Collection[str] = (),
+    overdue: bool = True,
+    told_since: float | None = None,
 ) -> Result:
-    """Take back up to CHUNK requests per queue whose lease has run out (`overdue`) or whose holder is one of `gone`."""
+    """Take back up to CHUNK requests per queue whose lease has run out (`overdue`) or whose holder is one of `gone`.
+
+    `told_since`: from then on the holder has told of each request that a container had; of the others none had, and that was
+    no attempt. None: nobody knows, and each claim counts as one.
+    """
     result = Result()
     conditions = [_c.lease_until < now] if overdue else []
     if gone:
@@ -223,7 +234,7 @@ def reap(
             if job.decided is not None:
                 again.append((job, 0.0, job.attempts, ""))
                 continue
-            step = _after_gone(job, rules, now, roll)
+            step = _after_gone(job, rules, now, roll, told_since)
             if isinstance(step, End):
                 ends.append(step)
             else:
@@ -233,9 +244,10 @@ def reap(
     return result
 
 
-def _after_gone(job: Job, rules: Rules, now: float, roll: float) -> End | tuple[float, int, str]:
-    """Claimed ahead, and no container had it (as far as its dispatcher said): that was no attempt, for a while."""
-    if job.started is None and job.lease <= PATIENCE * rules.attempts:
+def _after_gone(job: Job, rules: Rules, now: float, roll: float, told_since: float | None) -> End | tuple[float, int, str]:
+    """What no container had goes back as if it had not been claimed, but not for ever."""
+    waited = job.started is None and told_since is not None and job.claimed is not None and job.claimed >= told_since
+    if waited and job.lease <= PATIENCE * rules.attempts:
         return (now + backoff_seconds(1, roll), max(0, job.attempts - 1), job.cause or "")
     return after_loss(job, rules, now, roll, _GONE)
 

@@ -197,21 +197,21 @@ async def test_started_shows_where_a_request_runs(site: Site, one: FakeDispatche
 
 
 async def test_what_a_dead_dispatcher_held_is_free_at_once(site: Site, one: FakeDispatcher) -> None:
-    await one.accept(request(), request())
+    """What a container had of it has cost an attempt, what was claimed ahead has not."""
+    await one.accept(request(), request(), request())
     other = await FakeDispatcher("2.b").connect(f"{site.folder}/link")
-    (held,) = await other.claim(1)
+    held, ahead = await other.claim(2)
     (mine,) = await one.claim(1)
     site.dead.add(other.channel.peer.pid)
     await other.channel.notify(claims.STARTED, (Started(held.id, held.lease, site.now, "AllTraffic", "i-7"),))
-    await other.heartbeat([held])
+    await other.heartbeat([held, ahead])
     other.close()
     await until(lambda: ("async", "") in site.wakes)
     assert (await site.job(held.id)).state == "queued"
     assert (await site.job(mine.id)).state == "running"
     assert (await one.claim()) == (), "it has its backoff"
     site.now += 1.2
-    (again,) = await one.claim()
-    assert (again.id, again.attempt) == (held.id, 2)
+    assert [(each.id, each.attempt) for each in await one.claim()] == [(held.id, 2), (ahead.id, 1)]
 
 
 async def test_a_broken_link_alone_takes_nothing_away(site: Site) -> None:

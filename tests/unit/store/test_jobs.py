@@ -163,7 +163,7 @@ def test_a_lease_that_was_taken_over_is_void(store: Store) -> None:
     store.end(jobs_claims.reap)
     store.now += 2
     (new,) = store.claim(holder="2.b")
-    assert (new.id, new.lease, new.attempt) == (ident, old.lease + 1, 1), "no container had it, as far as anybody said"
+    assert (new.id, new.lease, new.attempt) == (ident, old.lease + 1, 2)
     assert store.settle(succeeded(old, b"old")) == [False]
     assert store.settle(succeeded(new, b"new")) == [True]
     assert store.settle(succeeded(old, b"old")) == [False]
@@ -275,15 +275,20 @@ def test_only_what_a_container_had_has_cost_an_attempt_when_a_dispatcher_dies(st
             for claimed in store.claim(2):
                 if claimed.id == begun:
                     store.write(lambda c, of=claimed: jobs_claims.started(c, [(of.id, of.lease, 5.0, "v", "i-9")]))  # type: ignore[misc]
-            store.write(lambda c: jobs_claims.reap(c, store.rules, store.now, gone={"1.a"}, overdue=False))
+            store.write(lambda c: jobs_claims.reap(c, store.rules, store.now, gone={"1.a"}, overdue=False, told_since=since))
             store.now += 60
 
+    since = store.now
     die(3)
     assert (store.job(begun).state, store.job(begun).dead, store.job(begun).attempts) == ("failed", 1, 3)
     assert (store.job(ahead).state, store.job(ahead).attempts) == ("queued", 0)
     die(jobs_claims.PATIENCE * 3)
     job = store.job(ahead)
     assert (job.state, job.dead, job.attempts) == ("failed", 1, 3), "it may be what the dispatchers die of"
+    store.accepted()
+    since = store.now + 1000
+    die(3)
+    assert store.counters()[store.queue().id, "failed"] == 3, "nobody knows whether a container had it"
     assert store.counters() == store.counted()
 
 

@@ -35,6 +35,7 @@ class Known:
     ready_at: float = 0.0
     losses: int = 0
     started: bool = False
+    claimed: float = 0.0
 
 
 class Requests(RuleBasedStateMachine):
@@ -66,10 +67,10 @@ class Requests(RuleBasedStateMachine):
         self._change(ident, state="queued", ready_at=self.store.now + 2 ** (known.attempts - 1))
         return None
 
-    def _gone(self, ident: int) -> str | None:
+    def _gone(self, ident: int, told_since: float) -> str | None:
         """The same when its dispatcher died: where no container had it, it has lost nothing but time."""
         known = self.known[ident]
-        if known.started:
+        if known.started or known.claimed < told_since:
             return self._lose(ident)
         self._change(ident, state="queued", ready_at=self.store.now + 1, attempts=known.attempts - 1)
         return None
@@ -116,6 +117,7 @@ class Requests(RuleBasedStateMachine):
                 until=now + LEASE,
                 ready_at=0.0,
                 started=False,
+                claimed=now,
             )
         self.claims += claimed
 
@@ -164,15 +166,19 @@ class Requests(RuleBasedStateMachine):
         for ident in mine:
             self._change(ident, until=until)
 
-    @rule(gone=st.sampled_from(["", "1.a"]))
-    def reap(self, gone: str) -> None:
+    @rule(gone=st.sampled_from(["", "1.a"]), known_for=st.sampled_from([0.0, 30.0, 1e6]))
+    def reap(self, gone: str, known_for: float) -> None:
+        since = self.store.now - known_for
         overdue = [
             ident
             for ident, known in self.known.items()
             if known.state == "running" and (known.until < self.store.now or known.holder == gone)
         ]
-        result = self.store.write(lambda c: jobs_claims.reap(c, self.store.rules, self.store.now, gone={gone} if gone else ()))
-        self._ended(result, {ident: "failed" for ident in overdue if self._gone(ident) is not None})
+        holders = {gone} if gone else set()
+        result = self.store.write(
+            lambda c: jobs_claims.reap(c, self.store.rules, self.store.now, gone=holders, told_since=since)
+        )
+        self._ended(result, {ident: "failed" for ident in overdue if self._gone(ident, since) is not None})
 
     @rule()
     def expire(self) -> None:
