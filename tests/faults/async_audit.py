@@ -80,10 +80,12 @@ def drained(found: Asynchronous, seconds: float) -> None:
 
 
 def heard(consumer: Consumer, rows: Sequence[Mapping[str, Any]], seconds: float) -> None:
-    """Wait until each of these requests has its notification, and nothing more is in the queue."""
-    deadline = time.monotonic() + seconds
+    """Wait until each of these requests has its notification, and nothing more is in the queue; at most so long without any."""
     names = {row["inference_id"] for row in rows}
+    before, deadline = -1, 0.0
     while missing := names - consumer.of.keys():
+        if len(consumer.of) > before:
+            before, deadline = len(consumer.of), time.monotonic() + seconds
         assert time.monotonic() < deadline, f"{len(missing)} of {len(names)} requests were not told of: {sorted(missing)[:5]}"
         time.sleep(0.2)
     until(lambda: consumer.left() == (0, 0), max(30.0, deadline - time.monotonic()), "an empty queue")
@@ -132,6 +134,11 @@ def executed(
             died = executions.died.get(run.worker, float("inf")) <= again.began + LATE
             assert hit or died, f"executed again without a kill between: {row}, {runs}"
     return histogram
+
+
+def uncounted(executions: Executions, rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, str]) -> int:
+    """Executions beyond the attempts that slipway knows of."""
+    return sum(max(0, executions.count(inputs[row["inference_id"]]) - row["attempts"]) for row in rows)
 
 
 def dead(rows: Sequence[Mapping[str, Any]]) -> int:

@@ -73,6 +73,8 @@ def storm(executions: Executions, requests: int, kills: int, seed: int) -> None:
         assert len(rows) >= requests
         ends(clients, consumer, rows)
         histogram = executed(executions, rows, killer.log, clients.inputs())
+        uncounted = async_audit.uncounted(executions, rows, clients.inputs())
+        assert uncounted <= killer.count["dispatcher"], "a dispatcher dies before it has said what a container has"
         dead = async_audit.dead(rows)
         told = async_audit.counts(found)
         assert told == {"queued": 0, "running": 0, "succeeded": len(rows) - dead, "failed": dead, "expired": 0, "cancelled": 0}
@@ -88,6 +90,7 @@ def storm(executions: Executions, requests: int, kills: int, seed: int) -> None:
         "kills": dict(killer.count),
         "executions": dict(sorted(histogram.items())),
         "attempts": tally(row["attempts"] for row in rows),
+        "executions not counted": uncounted,
         "errors to clients": dict(clients.troubles),
         "waiting after the last kill": behind,
         "seconds": f"{raged:.0f} of load, {time.monotonic() - began:.0f} in all",

@@ -25,7 +25,7 @@ from tests.faults.async_model import Executions
 
 pytestmark = [pytest.mark.xdist_group("faults-async-poison"), pytest.mark.timeout(300)]
 
-REQUESTS = 400
+REQUESTS = 300
 SHARE = 100
 """One of so many has each illness."""
 MEMORY = "384MiB"
@@ -58,7 +58,7 @@ def test_poison_fails_and_says_why_and_everything_else_completes(executions: Exe
         ill = collections.Counter(clients.ill.values())
         consumer = Consumer(found, clients.tries)
         try:
-            clients.submit(REQUESTS, 10.0)
+            clients.submit(REQUESTS, 6.0)
             drained(found, 120)
             rows = listed(found)
             heard(consumer, rows, 60)
