@@ -285,8 +285,11 @@ def test_what_a_later_version_brings_is_refused_by_name(server: Deployments) -> 
         server.sagemaker.create_endpoint_config(
             EndpointConfigName="refused",
             ProductionVariants=[
-                {"VariantName": "v", "ModelName": "refused", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+                {
+                    "VariantName": "v",
+                    "ModelName": "refused",
+                    "ServerlessConfig": {"MemorySizeInMB": 2048, "MaxConcurrency": 5},
+                }
             ],
-            AsyncInferenceConfig={"OutputConfig": {"S3OutputPath": "s3://models/out"}},
         )
-    assert "AsyncInferenceConfig" in caught.value.response["Error"]["Message"]
+    assert "ServerlessConfig" in caught.value.response["Error"]["Message"]
