@@ -10,7 +10,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 from urllib.parse import quote, unquote
@@ -87,7 +87,7 @@ class DirectoryImages:
         return [image for image in found if image is not None]
 
     def get(self, name: str) -> DirectoryImage | None:
-        with contextlib.suppress(FileNotFoundError, ValueError, TypeError, KeyError), open(self._path(name)) as file:
+        with contextlib.suppress(FileNotFoundError, ValueError, TypeError), open(self._path(name)) as file:
             return _read(json.load(file))
         return None
 
@@ -104,8 +104,10 @@ class DirectoryImages:
         return f"{self._folder}/{quote(name, safe='')}.json"
 
 
-def _read(values: Mapping[str, Any]) -> DirectoryImage:
-    """KeyError, TypeError or ValueError for what is no registration."""
+def _read(values: Any) -> DirectoryImage:
+    """TypeError for what is no registration."""
+    if not isinstance(values, dict):
+        raise TypeError("a registration is an object")
     known = {field.name for field in fields(DirectoryImage)}
     out = {name: _frozen(value) for name, value in values.items() if name in known}
     return DirectoryImage(**out)

@@ -62,11 +62,11 @@ class Server:
 
     def ping(self) -> bool:
         """GET /ping, within PING_SECONDS."""
+        if not self.good.is_set() and self._only_loopback():
+            self.trouble = "loopback"
+            return False
         try:
             with socket.create_connection(("127.0.0.1", self.config.port), PING_SECONDS) as sock:
-                if not self.good.is_set() and self._only_loopback():
-                    self.trouble = "loopback"
-                    return False
                 self.trouble = _ping(sock, self.config.port)
         except ConnectionRefusedError:
             self.trouble = "refused"
