@@ -19,7 +19,7 @@ COMMANDS = {
     "logs": "print (and follow) an endpoint's log",
     "async": "asynchronous requests: list, status, cancel, replay, dead, purge, watch",
     "scaling": "what scales an endpoint, what it decided and why: list, explain",
-    "images": "environments that stand in for SageMaker's images: list, pull, show, prune",
+    "images": "what stands in for images: list, pull, show, add, remove, prune",
     "doctor": "look for what is missing on this machine",
 }
 

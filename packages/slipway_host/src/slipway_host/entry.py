@@ -50,9 +50,13 @@ def _of_first_line(line: bytes, shown: str, path: str, folder: str) -> Obstacle 
     if line.startswith(_MAGIC):
         return None
     if not line.startswith(b"#!"):
-        return Obstacle(f"The file {shown} has no `#!` line.", "let its first line name the interpreter, as in #!/usr/bin/env python3")
+        return Obstacle(
+            f"The file {shown} has no `#!` line.", "let its first line name the interpreter, as in #!/usr/bin/env python3"
+        )
     if line.endswith(b"\r"):
-        return Obstacle(f"The file {shown} has Windows line ends, so that its `#!` line names no program.", f"run dos2unix on {shown}")
+        return Obstacle(
+            f"The file {shown} has Windows line ends, so that its `#!` line names no program.", f"run dos2unix on {shown}"
+        )
     words = line[2:].decode("utf-8", "replace").split()
     if not words:
         return Obstacle(f"The `#!` line of {shown} names no program.", "name an interpreter, as in #!/usr/bin/env python3")
