@@ -126,7 +126,7 @@ class Environments:
 
     async def ensure_directory(self, directory: DirectoryImage, progress: Progress) -> Environment:
         """The Python that a directory image was registered with; nothing is built for one that has none. CannotRun."""
-        if not os.path.isdir(directory.folder):
+        if not await asyncio.to_thread(os.path.isdir, directory.folder):
             message = f"The folder of image {directory.name}, {directory.folder}, is not there any more."
             raise cannot("no-serve", message, f"register it again: slipway images add {directory.name} DIR")
         runtime = runtime_of_directory(directory, self._own)
