@@ -108,7 +108,7 @@ async def ask(node: Node, path: str, body: bytes) -> bytes:
         writer.close()
 
 
-async def failure(node: Node, how: str, limit: float = 1.0) -> Failure:
+async def failure(node: Node, how: str, limit: float = 3.0) -> Failure:
     await node.keeper.start(make_spec(image="own", environment={"HOW": how}, start_timeout=limit))
     found = (await node.until("exited")).failure
     assert found is not None
@@ -153,7 +153,7 @@ async def test_without_a_sandbox_it_gets_a_port(plain: Node) -> None:
     ],
 )
 async def test_no_good_ping_says_why(boxed: Node, how: str, words: str, mend: str) -> None:
-    found = await failure(boxed, how, 3.0 if how == "silent" else 1.0)
+    found = await failure(boxed, how)
     assert found.kind == "no-ping"
     assert words in found.message
     assert mend in found.mend
