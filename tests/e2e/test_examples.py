@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -48,3 +49,25 @@ def test_async_autoscaling_in_its_short_form(tmp_path: Path) -> None:
     assert re.search(r"notifications of success +300 +300", told.stdout)
     assert re.search(r"at most [2-5] instances", told.stdout)
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.heavy
+def test_own_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """spaCy behind Flask and gunicorn; heavy for its packages."""
+    if "UV_CACHE_DIR" not in os.environ:
+        monkeypatch.setenv("UV_CACHE_DIR", str(Path.home() / ".cache/slipway/uv"))
+    folder, cache = EXAMPLES / "spacy_container", ["--cache-dir", str(tmp_path / "cache")]
+    images = [sys.executable, "-m", "slipway.cli.main", "images", *cache]
+    packages = ["--python", "3.11", "--requirements", str(folder / "requirements.txt")]
+    subprocess.run([*images, "add", "spacy-ner", str(folder), *packages], check=True, timeout=110)
+    show = [*images, "show", "--python", "spacy-ner"]
+    python = subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip()
+    with temporary(cache) as launched:
+        environment = {**child_environment(launched), "ARCHIVE": str(tmp_path / "model.tar.gz")}
+        script = str(EXAMPLES / "own_container.py")
+        subprocess.run([python, script, "make"], env=environment, check=True, timeout=60)
+        told = subprocess.run(
+            [sys.executable, script, "deploy"], env=environment, capture_output=True, text=True, check=False, timeout=100
+        )
+    assert told.returncode == 0, told.stdout + told.stderr
+    assert told.stdout.splitlines() == ["Amazon: ORG", "Berlin: GPE"]

@@ -1,4 +1,4 @@
-"""`slipway images`: the environments that stand in for SageMaker's images."""
+"""`slipway images`: the environments that stand in for SageMaker's images, and folders registered as images."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from slipway.cli import images_directories
 from slipway.cli.options import UsageError, add_location, build_settings
 from slipway.core.images import parse_image
 from slipway.replicas.environments import Environments
@@ -21,6 +22,8 @@ EXAMPLE = (
     "  slipway images list\n"
     "  slipway images pull 683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3\n"
     "  slipway images show --python sagemaker-xgboost:1.7-1\n"
+    "  slipway images add my-model ./container --python 3.11 --requirements container/requirements.txt\n"
+    "  slipway images remove my-model\n"
     "  slipway images prune"
 )
 
@@ -41,13 +44,14 @@ class Built:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_location(parser)
     parser.add_argument("--cache-dir", metavar="DIR", help="where built environments lie (default: ~/.cache/slipway)")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="list|pull|show|prune")
-    actions.add_parser("list", help="environments in the cache")
+    actions = parser.add_subparsers(dest="action", required=True, metavar="list|pull|show|add|remove|prune")
+    actions.add_parser("list", help="registered folders, and environments in the cache")
     pull = actions.add_parser("pull", help="build the environment of an image, so that nothing is fetched later")
     pull.add_argument("image", help="image URI, or repository:tag")
     show = actions.add_parser("show", help="what runs for an image")
     show.add_argument("--python", action="store_true", help="print only its interpreter's path")
     show.add_argument("image", help="image URI, or repository:tag")
+    images_directories.add_arguments(actions)
     actions.add_parser("prune", help="remove every environment from the cache")
 
 
@@ -60,6 +64,10 @@ def run(args: argparse.Namespace) -> int:
         return _prune(cache)
     environments = Environments(settings.cache_dir)
     try:
+        if args.action == "add":
+            return asyncio.run(images_directories.add(environments, args, Progress()))
+        if args.action == "remove":
+            return images_directories.remove(environments, args.name)
         if args.action == "pull":
             return asyncio.run(_pull(environments, args.image))
         return asyncio.run(_show(environments, args.image, only_python=args.python))
@@ -74,6 +82,7 @@ def _built(cache: Path) -> Iterator[Built]:
 
 
 def _list(cache: Path) -> int:
+    images_directories.show_all(cache)
     rows = list(_built(cache))
     print(f"{'ENVIRONMENT':40} {'SIZE':>9}  BUILT")
     for built in rows:
@@ -124,9 +133,15 @@ async def _pull(environments: Environments, image: str) -> int:
 
 async def _show(environments: Environments, image: str, *, only_python: bool) -> int:
     if only_python:
-        print((await environments.ensure(image, Progress())).python)
+        environment = await environments.ensure(image, Progress())
+        if not environment.python:
+            raise UsageError(f"{image} was registered without a Python environment")
+        print(environment.python)
         return 0
     runtime = await environments.runtime(image)
+    if runtime.directory is not None:
+        images_directories.show(runtime.directory)
+        return 0
     parsed = parse_image(image)
     print(f"image      {image}")
     print(f"asks for   {parsed.framework} {parsed.version} ({parsed.device})")

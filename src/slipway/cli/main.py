@@ -19,7 +19,9 @@ COMMANDS = {
     "logs": "print (and follow) an endpoint's log",
     "async": "asynchronous requests: list, status, cancel, replay, dead, purge, watch",
     "scaling": "what scales an endpoint, what it decided and why: list, explain",
-    "images": "environments that stand in for SageMaker's images: list, pull, show, prune",
+    "serve": "run one model in the foreground, load it again when its code changes",
+    "pack": "make a correct model.tar.gz from a folder, or say what is wrong with one",
+    "images": "what stands in for images: list, pull, show, add, remove, prune",
     "doctor": "look for what is missing on this machine",
 }
 

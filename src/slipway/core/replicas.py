@@ -64,8 +64,8 @@ class Failure:
 
     kind: str
     """fetch-missing, fetch-failed, not-an-archive, hostile-archive, archive-too-large, no-model, syntax-error, import-error,
-    model-fn-error, pickle-version, exited, out-of-memory, no-ping, requirements, environment, unknown-image, isolation,
-    disk-full, start-timeout, internal."""
+    model-fn-error, pickle-version, exited, out-of-memory, no-ping, no-serve, requirements, environment, unknown-image,
+    isolation, disk-full, start-timeout, internal."""
     message: str
     """One or a few sentences, without the container's name; names cause and mend."""
     log_tail: tuple[str, ...] = ()

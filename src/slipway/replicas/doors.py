@@ -31,6 +31,8 @@ _KINDS = frozenset(
         "isolation",
         "disk-full",
         "start-timeout",
+        "no-ping",
+        "no-serve",
         "internal",
     )
 )

@@ -19,12 +19,21 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from uv import find_uv_bin
 
+from slipway.replicas.directory_images import DirectoryImage, DirectoryImages
 from slipway.replicas.failures import CannotRun, cannot
-from slipway.replicas.images import TABLE, Interpreter, Runtime, find_interpreters, own_interpreter, runtime_of
+from slipway.replicas.images import (
+    TABLE,
+    Interpreter,
+    Runtime,
+    find_interpreters,
+    own_interpreter,
+    runtime_of,
+    runtime_of_directory,
+)
 from slipway.replicas.process import LineSink, spawn
 from slipway.replicas.requirements import Wanted
 
@@ -56,6 +65,8 @@ class Environment:
     title: str
     flavour: str
     notes: tuple[str, ...] = ()
+    directory: DirectoryImage | None = None
+    """A directory image's; `path` is empty if it has no Python of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,9 +100,12 @@ class Environments:
         self._others: list[Interpreter] | None = None
         self._build_seconds = build_seconds
         self._locks: dict[str, asyncio.Lock] = {}
+        self.directories = DirectoryImages(cache_dir)
 
     async def runtime(self, image: str) -> Runtime:
         """What would run for `image`; CannotRun (unknown-image)."""
+        if (directory := await asyncio.to_thread(self.directories.find, image)) is not None:
+            return runtime_of_directory(directory, self._own)
         await self._look_around(image)
         return runtime_of(image, self._own, lambda: self._others or [])
 
@@ -103,10 +117,25 @@ class Environments:
         `isolated`: nothing is fetched for the model's requirements; they must be vendored with it. CannotRun.
         """
         runtime = await self.runtime(image)
+        if runtime.directory is not None:
+            return await self.ensure_directory(runtime.directory, progress)
         base = await self._ensure_one(_Order(runtime, image, progress))
         if wanted is None or not wanted.lines:
             return base
         return await self._ensure_one(_Order(runtime, image, progress, base.path, wanted, isolated))
+
+    async def ensure_directory(self, directory: DirectoryImage, progress: Progress) -> Environment:
+        """The Python that a directory image was registered with; nothing is built for one that has none. CannotRun."""
+        if not await asyncio.to_thread(os.path.isdir, directory.folder):
+            message = f"The folder of image {directory.name}, {directory.folder}, is not there any more."
+            raise cannot("no-serve", message, f"register it again: slipway images add {directory.name} DIR")
+        runtime = runtime_of_directory(directory, self._own)
+        if not directory.interpreter:
+            return Environment("", "", (), runtime.title, runtime.flavour, runtime.notes, directory)
+        wanted = Wanted(list(directory.requirements), list(directory.constraints), list(directory.options))
+        wanted.vendored += directory.vendored
+        built = await self._ensure_one(_Order(runtime, directory.name, progress, None, wanted))
+        return replace(built, directory=directory)
 
     async def _look_around(self, image: str) -> None:
         """Search for further interpreters only where our own cannot have the exact release."""
@@ -163,6 +192,8 @@ class Environments:
     async def _install(self, making: str, told: _Told, order: _Order) -> None:
         """The image's packages; or, on top of them, the model's, as pip does it in AWS's containers."""
         wanted = order.wanted
+        if wanted is not None and not wanted.lines:
+            return
         arguments = ["pip", "install", "--python", f"{making}/bin/python", "--compile-bytecode", "--link-mode", "hardlink"]
         files = [_write_private(f"{making}/requirements.in", wanted.lines if wanted else order.runtime.requirements)]
         arguments += ["-r", files[0], "--only-binary", ":all:"]

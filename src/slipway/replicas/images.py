@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from slipway.core.images import Image, parse_image
+from slipway.replicas.directory_images import DirectoryImage
 from slipway.replicas.failures import cannot
 
 TABLE = 1
@@ -55,12 +56,14 @@ class Runtime:
     """The answer: an environment to build and the flavour of slipway_host that runs in it."""
 
     flavour: str
-    """`sklearn` or `xgboost`."""
+    """`sklearn` or `xgboost`; `container` for a directory image."""
     title: str
     """`scikit-learn 1.2.2 (python 3.11)`."""
     requirements: tuple[str, ...]
     interpreter: Interpreter
     notes: tuple[str, ...] = ()
+    directory: DirectoryImage | None = None
+    """A directory image: its own server runs, none of ours."""
 
 
 _OLD_NUMPY = ("numpy<2", "pandas<3")
@@ -112,10 +115,20 @@ def runtime_of(uri: str, own: Interpreter, others: Callable[[], Sequence[Interpr
     return Runtime(image.framework, title, (release.requirement, *release.beside, *_ALSO), interpreter, tuple(notes))
 
 
+def runtime_of_directory(image: DirectoryImage, own: Interpreter) -> Runtime:
+    """What runs for a directory image; one that was registered without a Python brings its own or needs none."""
+    if not image.interpreter:
+        return Runtime("container", f"directory image {image.name}", (), own, image.notes, image)
+    version = (image.python[0], image.python[1])
+    title = f"directory image {image.name} (python {version[0]}.{version[1]})"
+    return Runtime("container", title, (), Interpreter(image.interpreter, version), image.notes, image)
+
+
 def _why_unknown(image: Image) -> tuple[str, str]:
     known = "images of scikit-learn (sagemaker-scikit-learn) and XGBoost (sagemaker-xgboost) run here"
     if image.framework == "byoc":
-        return f"The image {image.uri!r} is not one that slipway knows, and running other images is not built yet.", known
+        message = f"The image {image.uri!r} is neither one that slipway knows nor registered as a directory image."
+        return message, f"register its folder: slipway images add {image.repository} DIR; or use another: {known}"
     return f"The image {image.uri!r} ({image.framework}) is not supported yet.", known
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from slipway.backing.log_writer import LogWriter
 from slipway.core.replicas import Artifact, ReplicaSpec
+from slipway.replicas import containers
 from slipway.replicas.artifacts import Artifacts, Holding
 from slipway.replicas.cgroups import Cgroup, Cgroups
 from slipway.replicas.doors import Doors
@@ -112,8 +113,12 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
     finally:
         building.cancel()
         await asyncio.wait([building])
-    environment = await _with_requirements(spec, tools, trees, progress) or environment
     notes = list(environment.notes)
+    if environment.directory is None:
+        environment = await _with_requirements(spec, tools, trees, progress) or environment
+    else:
+        sandboxed = tools.sandbox.bwrap is not None
+        notes += containers.notes(environment.directory, isolated=spec.isolated, sandboxed=sandboxed)
     if tools.sandbox.bwrap is None:
         notes.append(warning(tools.sandbox))
     if _wanted_workers(spec) > MAX_WORKERS:
@@ -176,14 +181,13 @@ def _wanted_workers(spec: ReplicaSpec) -> int:
 
 async def launch(spec: ReplicaSpec, tools: Tools, prepared: Prepared, log: LogWriter, doors: Doors) -> Process:
     """Start the host, which gets `doors`. CannotRun when not even a process can be made."""
+    if prepared.environment.directory is not None:
+        return await _launch_container(spec, tools, prepared, log, doors)
     sandboxed = tools.sandbox.bwrap is not None
     model = MODEL if sandboxed else prepared.trees.get(MODEL, f"{prepared.run_dir}/model")
     code = (CODE if sandboxed else prepared.trees[CODE]) if CODE in prepared.trees else None
     config = _config(spec, tools, prepared, model, code) | doors.config()
     environment = _variables(spec, prepared.environment)
-    start = f"{prepared.run_dir}/{_START}"
-    await asyncio.to_thread(_write_start, prepared, config, start if sandboxed else None, environment)
-    host = [prepared.environment.python, f"{tools.host_package}/__main__.py", "--config", f"{prepared.run_dir}/config.json"]
     confinement = Confinement(
         run_dir=prepared.run_dir,
         binds=prepared.trees,
@@ -193,23 +197,72 @@ async def launch(spec: ReplicaSpec, tools: Tools, prepared: Prepared, log: LogWr
         memory_bytes=prepared.memory_bytes,
         working_dir=MODEL,
     )
+    host = [prepared.environment.python, f"{tools.host_package}/__main__.py", "--config", f"{prepared.run_dir}/config.json"]
+    return await _start(tools, prepared, log, doors, _Start(host, config, environment, confinement, model))
+
+
+async def _launch_container(spec: ReplicaSpec, tools: Tools, prepared: Prepared, log: LogWriter, doors: Doors) -> Process:
+    """Start a directory image's server, and what leads requests to it."""
+    sandboxed = tools.sandbox.bwrap is not None
+    environment = prepared.environment
+    assert environment.directory is not None
+    trees = dict(prepared.trees)
+    if not sandboxed:
+        trees.setdefault(MODEL, f"{prepared.run_dir}/model")
+    try:
+        plan = containers.plan(
+            environment.directory, spec, environment.path, trees, run_dir=prepared.run_dir, sandboxed=sandboxed
+        )
+    except OSError as error:
+        raise cannot("internal", f"no port could be had for the container: {error.strerror}") from error
+    confinement = Confinement(
+        run_dir=prepared.run_dir,
+        binds=plan.binds,
+        readable=(*environment.readable, *plan.readable, tools.host_package),
+        isolated=plan.own_network,
+        uid=prepared.uid,
+        memory_bytes=prepared.memory_bytes,
+        working_dir=plan.working_dir,
+        writable=containers.WRITABLE,
+    )
+    config = f"{prepared.run_dir}/config.json"
+    host = [plan.python, "-I", "-S", f"{tools.host_package}/__main__.py", "--container", "--config", config]
+    start = _Start(host, plan.config | doors.config(), plan.variables, confinement, plan.working_dir)
+    return await _start(tools, prepared, log, doors, start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Start:
+    host: list[str]
+    config: dict[str, object]
+    environment: Mapping[str, str]
+    confinement: Confinement
+    working_dir: str
+    """Where there is no sandbox."""
+
+
+async def _start(tools: Tools, prepared: Prepared, log: LogWriter, doors: Doors, what: _Start) -> Process:
+    sandboxed = tools.sandbox.bwrap is not None
+    start = f"{prepared.run_dir}/{_START}"
+    await asyncio.to_thread(_write_start, prepared, what.config, start if sandboxed else None, what.environment)
 
     def command(info_fd: int | None) -> list[str]:
         if sandboxed:
-            return tools.sandbox.command(confinement, ["/bin/sh", start, *host], info_fd)
-        return host
+            return tools.sandbox.command(what.confinement, ["/bin/sh", start, *what.host], info_fd)
+        return what.host
 
     limit = prepared.memory_bytes if prepared.cgroup is None else 0
     try:
         return await spawn(
             command,
-            environment={"PATH": SYSTEM_PATH} if sandboxed else environment,
-            working_dir="/" if sandboxed else model,
+            environment={"PATH": SYSTEM_PATH} if sandboxed else what.environment,
+            working_dir="/" if sandboxed else what.working_dir,
             sinks=(log.pipe(), log.pipe()),
             cgroup=prepared.cgroup,
             sandboxed=sandboxed,
             data_bytes=limit,
             pass_fds=doors.descriptors(),
+            owner=prepared.uid if sandboxed else None,
         )
     except OSError as error:
         raise cannot("internal", f"the container's process could not be started: {error.strerror}") from error

@@ -189,13 +189,18 @@ async def spawn(
     sandboxed: bool = False,
     data_bytes: int = 0,
     pass_fds: Sequence[int] = (),
+    owner: int | None = None,
 ) -> Process:
     """Start `command(info descriptor or None)`. OSError when it cannot be started.
 
     `environment` is all that it gets. `data_bytes`: RLIMIT_DATA for each of its processes, where there is no cgroup.
+    `owner`: the user who may open its output anew, as servers do that log to /dev/stdout.
     """
     out_read, out_write = os.pipe()
     err_read, err_write = os.pipe()
+    if owner is not None:
+        for pipe in (out_write, err_write):
+            os.fchown(pipe, owner, -1)
     info_read, info_write = os.pipe() if sandboxed else (None, None)
     files = cgroup.procs_files() if cgroup else []
     environment = dict(environment)

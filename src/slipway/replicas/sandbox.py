@@ -67,6 +67,8 @@ class Confinement:
     memory_bytes: int
     working_dir: str
     hostname: str = "model.aws.local"
+    writable: Sequence[str] = ()
+    """Folders of its own that it may write to, in memory, empty at first (beside /tmp)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +154,11 @@ class Sandbox:
         out += self._system(spec)
         readable = _outside_system(spec.readable)
         # Parents that bubblewrap makes by itself are closed to all but root (0700).
-        for path in _parents([*readable, *spec.binds, spec.run_dir, f"{MODEL}/."], readable):
+        for path in _parents([*readable, *spec.binds, *spec.writable, spec.run_dir, f"{MODEL}/."], readable):
             out += ["--perms", "0755", "--dir", path]
+        size = ["--size", str(spec.memory_bytes)] if spec.memory_bytes else []
+        for path in spec.writable:
+            out += ["--perms", "1777", *size, "--tmpfs", path]
         for path in readable:
             out += ["--ro-bind", path, path]
         for inside, outside in sorted(spec.binds.items()):

@@ -30,6 +30,8 @@ logger = logging.getLogger(__name__)
 FIRST_PINGS = (0.01, 0.1)
 """Seconds between pings while starting: the first and, growing, the last."""
 PING_EVERY = 5.0
+EXPLAINED = 5.0
+"""Seconds that a foreign container's companion has, after the time to start, to say what is wrong with the server."""
 MISSES = 3
 """Pings in a row without a good answer until a replica counts as unready."""
 _BUILDS = ("building ", "built ", "waiting ")
@@ -54,6 +56,8 @@ class Replica:
         self._process: Process | None = None
         self._doors: Doors | None = None
         self._cgroup: Cgroup | None = None
+        self._foreign = False
+        """A server that is not ours: what stands beside it explains why it does not answer."""
         self._oom_kills = 0
         self._log: LogWriter | None = None
         self._task = asyncio.get_running_loop().create_task(self._live())
@@ -136,7 +140,8 @@ class Replica:
         self._cgroup = prepared.cgroup
         self._change(phase="starting", progress="starting", image=prepared.environment.title)
         try:
-            doors = self._doors = Doors(prepared.run_dir, workers(self.spec))
+            self._foreign = prepared.environment.directory is not None
+            doors = self._doors = Doors(prepared.run_dir, 1 if self._foreign else workers(self.spec))
         except OSError as error:
             raise cannot("internal", f"the container's sockets could not be opened: {error.strerror}") from error
         self._process = await launch(self.spec, self._tools, prepared, self._log, doors)
@@ -151,7 +156,8 @@ class Replica:
 
     async def _serve(self, process: Process, doors: Doors) -> Failure | None:
         started = asyncio.create_task(self._first_ping())
-        await self._first_of(started, process, timeout=self.spec.start_timeout)
+        patience = self.spec.start_timeout + (EXPLAINED if self._foreign else 0.0)
+        await self._first_of(started, process, timeout=patience)
         if self._stopping.is_set():
             started.cancel()
             await self._stop(process)
@@ -163,7 +169,7 @@ class Replica:
             started.cancel()
             return self._no_ping()
         await asyncio.to_thread(remove_start, self._run_dir)
-        self._change(phase="ready", progress="", protocol="frames", workers=doors.addresses)
+        self._change(phase="ready", progress="", protocol="http" if self._foreign else "frames", workers=doors.addresses)
         watching = asyncio.create_task(self._watch())
         try:
             await self._first_of(watching, process)

@@ -1,4 +1,4 @@
-"""Entry of a replica's host: `<python of the environment> <this file> --config FILE`.
+"""Entry of a replica's host: `<python of the environment> <this file> [--container] --config FILE`.
 
 The package is loaded by its path and never put on `sys.path`: user code must see its own modules and those of its
 environment, nothing of ours (this folder has a `codecs.py`) and nothing that happens to be installed beside us.
@@ -25,7 +25,11 @@ def _load_package() -> None:
 
 
 if __name__ == "__main__":
-    _load_package()
-    from slipway_host.parent import main  # after _load_package, which makes the name known
+    _load_package()  # makes the name known
+    if sys.argv[1:2] == ["--container"]:
+        from slipway_host.container import main as of_container
+
+        sys.exit(of_container(sys.argv[2:]))
+    from slipway_host.parent import main
 
     sys.exit(main(sys.argv[1:]))

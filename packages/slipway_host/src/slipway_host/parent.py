@@ -50,6 +50,10 @@ class Config:
         self.sockets: list[int] = list(values.get("sockets") or [])
         """Listening sockets that the keeper opened: the host's, then each worker's. None: we bind our own in `run_dir`."""
         self.report: int | None = values.get("report")
+        self.debugger = int(values.get("debugger") or 0)
+        """Port on which a worker waits for a debugger; 0: none."""
+        self.profile = bool(values.get("profile"))
+        """Tell where the time of each request goes."""
 
 
 def _cpus() -> int:

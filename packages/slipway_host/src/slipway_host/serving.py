@@ -22,7 +22,16 @@ def load(config: Config) -> Service | None:
     place = Place(config.model_dir, config.code_dir, os.environ)
     sys.path.append(os.path.join(os.path.dirname(__file__), "shims"))  # last: the real packages win
     try:
-        return flavours.load(config.flavour, place)
+        if config.debugger:
+            from . import debugger  # noqa: PLC0415  only where it is asked for
+
+            debugger.listen(config.debugger)
+        service = flavours.load(config.flavour, place)
+        if config.profile:
+            from . import timing  # noqa: PLC0415  only where it is asked for
+
+            timing.Timing(service)
+        return service
     except BaseException as error:  # noqa: BLE001  whatever stops a model from loading is explained, never passed on
         if isinstance(error, MemoryError):
             traceback.clear_frames(error.__traceback__)  # lets go of what the user's code had allocated

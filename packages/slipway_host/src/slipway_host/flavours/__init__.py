@@ -20,6 +20,8 @@ def load(name: str, place: Place) -> Service:
     """A loaded model, ready to answer. Raises LoadError, and whatever user code or a framework raises."""
     if name not in NAMES:
         raise LoadError("internal", f"there is no flavour {name!r}", f"the flavours are {', '.join(NAMES)}")
+    if place.environment.get("SAGEMAKER_HANDLER"):
+        name = "handler"
     module = importlib.import_module(f"{__name__}.{name}")
     service: Service = module.load(place)
     return service

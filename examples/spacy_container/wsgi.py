@@ -1,0 +1,5 @@
+"""What gunicorn loads."""
+
+import predictor
+
+app = predictor.app

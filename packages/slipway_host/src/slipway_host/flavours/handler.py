@@ -1,0 +1,114 @@
+"""Handler services of MMS and of AWS's inference toolkit (containers.md 3.2, 3.12): SAGEMAKER_HANDLER names one.
+
+`handler.py:handle` is a function `handle(data, context)`, or a module with one class that has `initialize(context)` and
+`handle(data, context)`. `data` is a list of `{"body": bytes}`, of one request; the answer is a list of one.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import os
+import sys
+import traceback
+from types import ModuleType
+from typing import Any, Callable
+
+from .. import codecs, frames
+from ..context import Context
+from ..contract import LoadError, Place, import_script, listing
+from ..service import Answer, Call, Service, _body, _clean
+
+VARIABLE = "SAGEMAKER_HANDLER"
+_TYPES = {400: "BadRequestException", 404: "ResourceNotFoundException", 503: "InternalServerException", 507: "OutOfMemory"}
+Handle = Callable[[Any, Context], Any]
+
+
+class HandlerService(Service):
+    """A loaded handler behind /invocations; failures as MMS tells them."""
+
+    def __init__(self, place: Place, handle: Handle) -> None:
+        super().__init__(place)
+        self._handle = handle
+
+    def invoke(self, call: Call, body: bytes) -> Answer:
+        context = Context(self.place.model_dir, call.headers)
+        try:
+            result = self._handle([{"body": bytearray(body)}], context)
+        except MemoryError:
+            return _failed(507, "Out of resources")
+        except (Exception, SystemExit) as error:  # noqa: BLE001  user code
+            traceback.print_exc()
+            sys.stderr.flush()
+            code = getattr(error, "error_code", None)
+            if type(code) is int and 400 <= code <= 599:
+                return _failed(code, str(getattr(error, "message", "") or error))
+            return _failed(503, "Prediction failed")
+        if not isinstance(result, list):
+            return _failed(503, "Invalid model predict output")
+        if len(result) != 1:
+            return _failed(503, "number of batch response mismatched")
+        return _answer(result[0], context)
+
+
+def _answer(value: Any, context: Context) -> Answer:
+    content_type = context.content_type or ""
+    if isinstance(value, (dict, list, int, float)):
+        content_type = content_type or codecs.JSON
+        value = json.dumps(value)
+    pairs = [(_clean(name), _clean(text)) for name, text in context.headers]
+    if content_type:
+        pairs.insert(0, (b"Content-Type", _clean(content_type)))
+    try:
+        return context.status or 200, frames.pack_head(pairs), _body(value)
+    except TypeError as error:
+        sys.stderr.write(f"[slipway] {error}\n")
+        return _failed(503, "Invalid model predict output")
+
+
+def _failed(code: int, message: str) -> Answer:
+    content = {"code": code, "type": _TYPES.get(code, "PredictionException"), "message": message}
+    return code, frames.pack_head([(b"Content-Type", b"application/json")]), json.dumps(content, indent=2).encode()
+
+
+def load(place: Place) -> Service:
+    """Raises LoadError, and what user code raises while it loads its model."""
+    file, _, name = place.environment[VARIABLE].partition(":")
+    module = import_script(_find(place, file), place)
+    place.stage = f"loading the model by {VARIABLE}"
+    context = Context(place.model_dir, [])
+    function = getattr(module, name or "handle", None)
+    if inspect.isroutine(function):
+        function(None, context)  # as MMS does, for handlers that load when they are first called
+        return HandlerService(place, function)
+    instance = _one_class(module, name, file)()
+    if hasattr(instance, "initialize"):
+        instance.initialize(context)
+    return HandlerService(place, instance.handle)
+
+
+def _find(place: Place, file: str) -> str:
+    wanted = file if file.endswith(".py") else f"{file.replace('.', '/')}.py"
+    folders = [*place.code_dirs(), place.model_dir]
+    for path in [place.real(wanted)] if wanted.startswith("/") else [os.path.join(folder, wanted) for folder in folders]:
+        if os.path.isfile(path):
+            return path
+    message = f"{VARIABLE} names {file}, which is not in the model archive (it holds {listing(place.model_dir)})"
+    raise LoadError("import-error", message, f"put it into code/ of model.tar.gz, or correct {VARIABLE}")
+
+
+def _one_class(module: ModuleType, name: str, file: str) -> Any:
+    """The class that the module defines and that can handle; `name` may say which."""
+    classes = [
+        each
+        for each in vars(module).values()
+        if inspect.isclass(each) and each.__module__ == module.__name__ and hasattr(each, "handle")
+    ]
+    named = [each for each in classes if each.__name__ == name]
+    found = named or classes
+    if len(found) != 1:
+        message = (
+            f"{file} has no function {name or 'handle'}(data, context), and {len(found) or 'no'} classes with a method handle"
+        )
+        raise LoadError("model-fn-error", message, f"define one of them, and let {VARIABLE} name it: {file}:handle")
+    return found[0]
