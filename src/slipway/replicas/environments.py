@@ -23,6 +23,7 @@ from dataclasses import dataclass
 
 from uv import find_uv_bin
 
+from slipway.replicas.cached import COMPLETE, note_use
 from slipway.replicas.failures import CannotRun, cannot
 from slipway.replicas.images import TABLE, Interpreter, Runtime, find_interpreters, own_interpreter, runtime_of
 from slipway.replicas.process import LineSink, spawn
@@ -31,7 +32,6 @@ from slipway.replicas.requirements import Wanted
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
-_COMPLETE = ".complete"
 _OFFLINE = re.compile(
     r"error sending request|dns error|failed to lookup|Could not connect|Failed to fetch|Failed to download|network (was|is) "
     r"(disabled|unreachable)|tcp connect|not found in the cache|registry, and|connection (refused|reset)|timed out",
@@ -103,10 +103,11 @@ class Environments:
         `isolated`: nothing is fetched for the model's requirements; they must be vendored with it. CannotRun.
         """
         runtime = await self.runtime(image)
-        base = await self._ensure_one(_Order(runtime, image, progress))
-        if wanted is None or not wanted.lines:
-            return base
-        return await self._ensure_one(_Order(runtime, image, progress, base.path, wanted, isolated))
+        found = await self._ensure_one(_Order(runtime, image, progress))
+        if wanted is not None and wanted.lines:
+            found = await self._ensure_one(_Order(runtime, image, progress, found.path, wanted, isolated))
+        note_use(found.path, image)
+        return found
 
     async def _look_around(self, image: str) -> None:
         """Search for further interpreters only where our own cannot have the exact release."""
@@ -148,7 +149,8 @@ class Environments:
                 else:
                     await asyncio.to_thread(_link_tree, order.base, making)
                 await self._install(making, told, order)
-            await asyncio.to_thread(_finish, making, path, order.runtime.title)
+            title = order.runtime.title + (" + requirements.txt" if order.wanted else "")
+            await asyncio.to_thread(_finish, making, path, title)
         except TimeoutError:
             message = f"The {what} was not built within {self._build_seconds:.0f} seconds."
             raise cannot("requirements" if order.wanted else "environment", message, _pull(order.image)) from None
@@ -257,7 +259,7 @@ def _pull(image: str) -> str:
 
 
 def _is_complete(path: str) -> bool:
-    return os.path.exists(f"{path}/{_COMPLETE}")
+    return os.path.exists(f"{path}/{COMPLETE}")
 
 
 def _write_private(file: str, lines: Sequence[str]) -> str:
@@ -275,7 +277,7 @@ def _clear(*folders: str) -> None:
 def _link_tree(base: str, making: str) -> None:
     """A copy that shares the files' content: uv replaces files, it never writes into one."""
     shutil.copytree(base, making, symlinks=True, copy_function=os.link)
-    os.unlink(f"{making}/{_COMPLETE}")
+    os.unlink(f"{making}/{COMPLETE}")
 
 
 def _key(order: _Order) -> str:
@@ -303,7 +305,7 @@ def _prefixes(python: str) -> tuple[str, ...]:
 
 def _finish(making: str, path: str, title: str) -> None:
     """On disk before it counts as complete: a power cut must not leave an environment with empty files."""
-    with open(f"{making}/{_COMPLETE}", "w") as file:
+    with open(f"{making}/{COMPLETE}", "w") as file:
         file.write(title + "\n")
     _sync(making)
     os.rename(making, path)
