@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from uv import find_uv_bin
 
-from slipway.replicas.cached import COMPLETE, note_use
+from slipway.replicas.cached import COMPLETE, hold, note_use
 from slipway.replicas.failures import CannotRun, cannot
 from slipway.replicas.images import TABLE, Interpreter, Runtime, find_interpreters, own_interpreter, runtime_of
 from slipway.replicas.process import LineSink, spawn
@@ -108,6 +108,14 @@ class Environments:
             found = await self._ensure_one(_Order(runtime, image, progress, found.path, wanted, isolated))
         note_use(found.path, image)
         return found
+
+    def hold(self, environment: Environment, replica: str, label: str) -> Callable[[], None]:
+        """Nobody removes the environment until the returned function is called. CannotRun."""
+        try:
+            return hold(environment.path, replica, label)
+        except OSError as error:
+            why = error.strerror or "it has just been removed"
+            raise cannot("environment", f"The environment {environment.title} cannot be used: {why}.") from error
 
     async def _look_around(self, image: str) -> None:
         """Search for further interpreters only where our own cannot have the exact release."""

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from slipway.core.images import Image, parse_image
+from slipway.core.images import BUILT_IN, Image, parse_image
 from slipway.replicas.failures import cannot
 
 TABLE = 1
@@ -116,7 +116,14 @@ def _why_unknown(image: Image) -> tuple[str, str]:
     known = "images of scikit-learn (sagemaker-scikit-learn) and XGBoost (sagemaker-xgboost) run here"
     if image.framework == "byoc":
         return f"The image {image.uri!r} is not one that slipway knows, and running other images is not built yet.", known
-    return f"The image {image.uri!r} ({image.framework}) is not supported yet.", known
+    if image.framework == "linear-learner":
+        why = "its artifact (model_algo-1, a network of MXNet's) has no published format, and slipway does not read it"
+        mend = "train the linear model with scikit-learn or XGBoost: " + known
+        return f"The image {image.uri!r} is Linear Learner (linear-learner), which is not supported: {why}.", mend
+    if image.framework in BUILT_IN:
+        return f"The image {image.uri!r} is AWS's built-in algorithm {image.framework}, which is not supported.", known
+    name = " ".join(filter(None, (image.framework, image.version)))
+    return f"The image {image.uri!r} ({name} for {image.device}) is not supported yet.", known
 
 
 def _choose(

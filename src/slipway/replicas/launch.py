@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from slipway.backing.log_writer import LogWriter
 from slipway.core.replicas import Artifact, ReplicaSpec
 from slipway.replicas.artifacts import Artifacts, Holding
-from slipway.replicas.cached import hold
 from slipway.replicas.cgroups import Cgroup, Cgroups
 from slipway.replicas.doors import Doors
 from slipway.replicas.environments import Environment, Environments
@@ -114,7 +113,8 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
         building.cancel()
         await asyncio.wait([building])
     environment = await _with_requirements(spec, tools, trees, progress) or environment
-    holdings.append(_hold(environment, spec))
+    label = f"{spec.endpoint}/{spec.variant}"
+    holdings.append(Holding(environment.path, tools.environments.hold(environment, spec.id, label)))
     notes = list(environment.notes)
     if tools.sandbox.bwrap is None:
         notes.append(warning(tools.sandbox))
@@ -132,15 +132,6 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
     uid = tools.take_uid()
     run_dir = await asyncio.to_thread(_make_run_dir, tools.run_dir(spec))
     return Prepared(environment, trees, run_dir, uid, cgroup, memory, tuple(notes))
-
-
-def _hold(environment: Environment, spec: ReplicaSpec) -> Holding:
-    try:
-        return Holding(environment.path, hold(environment.path, spec.id, f"{spec.endpoint}/{spec.variant}"))
-    except OSError as error:
-        raise cannot(
-            "environment", f"The environment {environment.title} cannot be used: {error.strerror or 'it was just removed'}."
-        ) from error
 
 
 async def _fetch(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], progress: Progress) -> dict[str, str]:

@@ -31,7 +31,8 @@ def read_table(text: str) -> tuple[list[Asked], list[str]]:
     rows = []
     for line in images.splitlines():
         *fields, scopes = line.split(" ")
-        rows.append(Asked(*("" if field == _NONE else field for field in fields), frozenset(scopes.split(","))))
+        name, framework, version, base, device, python = ("" if field == _NONE else field for field in fields)
+        rows.append(Asked(name, framework, version, base, device, python, frozenset(scopes.split(","))))
     return rows, registries.split()
 
 

@@ -61,6 +61,19 @@ def test_other_images_are_refused_by_name(uri: str) -> None:
     assert uri in caught.value.failure.message
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("pytorch-inference:2.6.0-gpu-py312", r"\(pytorch 2\.6\.0 for gpu\) is not supported yet"),
+        ("linear-learner:1", "Linear Learner .* not supported: its artifact"),
+        ("kmeans:1", "built-in algorithm kmeans, which is not supported"),
+    ],
+)
+def test_a_refusal_says_what_it_recognised(name: str, told: str) -> None:
+    with pytest.raises(CannotRun, match=told):
+        runs(f"763104351884.dkr.ecr.us-east-1.amazonaws.com/{name}")
+
+
 def test_no_interpreter_fits() -> None:
     with pytest.raises(CannotRun, match=r"Python 3\.99"):
         runs("sagemaker-scikit-learn:1.2-1-cpu-py3", (3, 99))
