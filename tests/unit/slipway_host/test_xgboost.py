@@ -12,6 +12,7 @@ import pytest
 
 from slipway_host import recordio
 from slipway_host.recordio import Record, Tensor
+from tests.e2e.environments import client_python
 
 from .running import Host, Reply, ask
 
@@ -40,6 +41,13 @@ rows = xgb.DMatrix(np.array([[0., 1., 2.], [57., 58., 59.]]))
 truth = {n: xgb.Booster(model_file=folder + "/" + n).predict(rows).tolist() for n in boosters}
 json.dump(truth, open(folder + "/truth.json", "w"))
 print(float(booster.predict(xgb.DMatrix(X[:1]))[0]))
+"""
+TRAIN_OLD = """
+import json, pickle, sys, numpy as np, xgboost as xgb
+X = np.arange(60.0).reshape(20, 3)
+booster = xgb.train({"objective": "binary:logistic", "nthread": 1}, xgb.DMatrix(X, X[:, 0] > 30), 5)
+pickle.dump(booster, open(sys.argv[1] + "/xgboost-model", "wb"))
+json.dump(booster.predict(xgb.DMatrix(np.array([[0., 1., 2.], [57., 58., 59.]]))).tolist(), open(sys.argv[1] + "/.truth", "w"))
 """
 CSV = "text/csv"
 RECORDIO = recordio.CONTENT_TYPE
@@ -245,6 +253,23 @@ def test_an_objective_without_selectable_outputs(host: Host, sklearn_env: str, t
     reply = host.invoke(b"0,1,2", content_type=CSV)
     assert reply.status == 500
     assert "Objective `rank:pairwise` unsupported for selectable inference predictions." in reply.text
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("release", ["0.90", "1.2.1"])
+def test_an_old_release_and_its_pickles(host: Host, release: str) -> None:
+    """Training images up to 1.2 wrote pickles; calls that newer releases have are not there."""
+    python = client_python(f"xgboost=={release}", "numpy<2", "scipy<1.12", "setuptools<81")
+    subprocess.run([python, "-W", "ignore", "-c", TRAIN_OLD, str(host.model)], check=True)
+    expected = json.loads((host.model / ".truth").read_text())
+    host.python = python
+    host.config["flavour"] = "xgboost"
+    host.start({"SAGEMAKER_INFERENCE_OUTPUT": "probability,probabilities"})
+    rows = json.loads(host.invoke(b"0,1,2\n57,58,59", content_type=CSV, accept="application/json").text)["predictions"]
+    assert [row["probability"] for row in rows] == pytest.approx(expected, rel=1e-5)
+    assert host.invoke(b"1:0 2:1 3:2", content_type="libsvm").status == 200
+    assert "Feature size of csv inference data 2" in host.invoke(b"0,1", content_type=CSV).text
 
 
 def test_script_mode(host: Host, sklearn_env: str, trained: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from typing import Any
 
 from .. import codecs, recordio
@@ -99,9 +100,19 @@ def features(booster: Any) -> int:
 
 
 def objective(booster: Any) -> tuple[str, int]:
-    """Name and number of classes; empty and 0 where the release cannot tell (before 1.0)."""
+    """Name and number of classes; empty and 0 where they cannot be told."""
     try:
+        if version() < (1, 0):
+            return _objective_of_binary(bytes(booster.save_raw()))
         learner = json.loads(booster.save_config())["learner"]
         return str(learner["objective"]["name"]), int(learner["learner_model_param"]["num_class"])
-    except (KeyError, TypeError, ValueError, AttributeError):
+    except (KeyError, TypeError, ValueError, AttributeError, struct.error):
         return "", 0
+
+
+def _objective_of_binary(raw: bytes) -> tuple[str, int]:
+    """The head of the binary format that releases before 1.0 have: 136 bytes of parameters, then the objective's name."""
+    raw = raw.removeprefix(b"binf")
+    (classes,) = struct.unpack_from("<i", raw, 8)
+    (length,) = struct.unpack_from("<Q", raw, 136)
+    return raw[144 : 144 + min(length, 100)].decode("ascii"), classes
