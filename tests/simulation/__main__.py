@@ -20,6 +20,7 @@ CHUNK = 50
 def chunk(seeds: range) -> tuple[list[tuple[int, str]], Counter[str]]:
     """Failures, and what came of the requests."""
     logging.disable(logging.CRITICAL)
+    began = time.process_time()
     library = Library()
     failures: list[tuple[int, str]] = []
     total: Counter[str] = Counter()
@@ -35,6 +36,7 @@ def chunk(seeds: range) -> tuple[list[tuple[int, str]], Counter[str]]:
         total["kills that hit a request"] += sum(checker.hits.values())
         total["steps"] += simulation.site.number
         total["checks"] += checker.checks
+    total["CPU milliseconds"] = int((time.process_time() - began) * 1000)
     return failures, total
 
 

@@ -43,6 +43,9 @@ class SimDispatcher:
         """InferenceIds of what it works on."""
         return [job.claimed.inference_id for job in self.dispatch._jobs.values()]
 
+    def ids(self) -> set[int]:
+        return {*self.dispatch._jobs, *self.dispatch.ledger._held}
+
     def wants(self, inference_id: str) -> bool:
         """It waits for a container's answer to it."""
         return any(

@@ -102,6 +102,8 @@ class Checker(Watcher):
         self.notices: dict[str, list[str]] = {}
         self.running: dict[str, Execution] = {}
         self.wanted: Callable[[str], bool] = lambda inference_id: False
+        self.holding: Callable[[int], set[int]] = lambda pid: set()
+        """Ids of requests that the dispatcher of that pid knows to be its own."""
         self.control_since = site.now
         """None of control's work can be overdue before that."""
         self.control_up = False
@@ -183,8 +185,10 @@ class Checker(Watcher):
             self.fail(f"{what} was settled under lease {old.lease} by a word on an older one")
         taken = old.state == "running" and row.state in ("queued", "failed") and not name.startswith("Asynchronous._commit")
         if taken and row.cause_kind != "endpoint" and old.holder is not None and old.lease_until is not None:
-            lives = self.site.alive(int(old.holder.partition(".")[0]))
-            unheard = name.startswith("Asynchronous._heartbeat") and not self.wanted(what)  # the claim's answer was lost
+            pid = int(old.holder.partition(".")[0])
+            lives = self.site.alive(pid)
+            # The claim's answer was lost: its holder knows nothing of it.
+            unheard = name.startswith("Asynchronous._heartbeat") and row.id not in self.holding(pid)
             if lives and old.lease_until >= self.site.now and not unheard:
                 self.fail(f"{what} was taken from {old.holder}, which lives and whose lease holds")
         if row.state == "expired" and self.site.now < row.expires:
@@ -309,14 +313,17 @@ class Checker(Watcher):
             if not ask.transport.process.dead and self.wanted(ask.inference_id) and not self.deleting:
                 self.fail(f"{worker} is stopped while it works on {ask.inference_id}")
 
+    def interrupted(self, inference_ids: list[str]) -> None:
+        """Their workers, or who waited for them, are gone."""
+        for each in inference_ids:
+            self.running.pop(each, None)
+
     def failed_to_start(self) -> None:
         """The endpoint goes back to what it had, which the range may not allow any more."""
         self._excuses += 1
 
     def hit(self, inference_ids: list[str]) -> None:
-        for each in inference_ids:
-            self.hits[each] += 1
-            self.running.pop(each, None)
+        self.hits.update(inference_ids)
 
     # ---- now and then, and in the end
 

@@ -91,6 +91,7 @@ class Simulation:
         self.checker.desired = plan.instances
         self.checker.several = plan.dispatchers > 1
         self.checker.wanted = lambda what: any(d.wants(what) for d in self.dispatchers if not d.process.dead)
+        self.checker.holding = lambda pid: {id for d in self.dispatchers if d.process.pid == pid for id in d.ids()}
         self.site.fallen = self._fallen
         self.keeper = Keeper(self.site, self.checker, plan.workers)
         self.keeper.report = self._report
@@ -140,7 +141,9 @@ class Simulation:
         """Before it is gone: what its death does to others."""
         loop = self.site.world.loop
         if isinstance(victim, Worker):
-            self.checker.hit([ask.inference_id for ask in victim.asks if not victim.overdue])
+            had = [ask.inference_id for ask in victim.asks]
+            self.checker.interrupted(had)
+            self.checker.hit([] if victim.overdue else had)
             self.keeper.fell(victim)
         elif victim.role == "control":
             self.checker.control_up = False
@@ -149,6 +152,7 @@ class Simulation:
         elif victim.role == "dispatcher":
             dispatcher = next(d for d in self.dispatchers if d.process is victim)
             self.checker.hit(dispatcher.holds())
+            self.checker.interrupted(dispatcher.holds())
             loop.call_later(0.2 + self.chance.random() * 2.0, self._start_dispatcher)
             loop.call_later(0.5 + self.chance.random() * 20.0, self.shelf.sweep)
 

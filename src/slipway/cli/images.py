@@ -7,14 +7,13 @@ import asyncio
 import os
 import shutil
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from slipway.cli import images_directories
 from slipway.cli.options import UsageError, add_location, build_settings
 from slipway.core.images import parse_image
+from slipway.replicas.cached import list_cached, remove
 from slipway.replicas.environments import Environments
 from slipway.replicas.failures import CannotRun
 
@@ -24,21 +23,8 @@ EXAMPLE = (
     "  slipway images show --python sagemaker-xgboost:1.7-1\n"
     "  slipway images add my-model ./container --python 3.11 --requirements container/requirements.txt\n"
     "  slipway images remove my-model\n"
-    "  slipway images prune"
+    "  slipway images prune --unused-for 30"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Built:
-    """An environment in the cache."""
-
-    folder: Path
-    title: str
-    when: datetime
-
-    @property
-    def bytes(self) -> int:
-        return sum(each.stat().st_size for each in self.folder.rglob("*") if each.is_file() and not each.is_symlink())
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,16 +38,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show.add_argument("--python", action="store_true", help="print only its interpreter's path")
     show.add_argument("image", help="image URI, or repository:tag")
     images_directories.add_arguments(actions)
-    actions.add_parser("prune", help="remove every environment from the cache")
+    prune = actions.add_parser("prune", help="remove the environments that no replica runs in")
+    prune.add_argument("--unused-for", type=_days, default=0, metavar="DAYS", help="only those not wanted for so many days")
 
 
 def run(args: argparse.Namespace) -> int:
     settings = build_settings(args, os.environ)
-    cache = Path(settings.cache_dir)
     if args.action == "list":
-        return _list(cache)
+        return _list(settings.cache_dir)
     if args.action == "prune":
-        return _prune(cache)
+        return _prune(settings.cache_dir, timedelta(days=args.unused_for))
     environments = Environments(settings.cache_dir)
     try:
         if args.action == "add":
@@ -76,29 +62,42 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError(": ".join(filter(None, (failure.message.rstrip("."), failure.mend)))) from None
 
 
-def _built(cache: Path) -> Iterator[Built]:
-    for mark in sorted(cache.glob("environments/*/.complete")):
-        yield Built(mark.parent, mark.read_text().strip(), datetime.fromtimestamp(mark.stat().st_mtime, UTC).astimezone())
+def _days(text: str) -> float:
+    days = float(text)
+    if not 0 <= days <= 36500:
+        raise argparse.ArgumentTypeError("a number of days from 0 to 36500")
+    return days
 
 
-def _list(cache: Path) -> int:
-    images_directories.show_all(cache)
-    rows = list(_built(cache))
-    print(f"{'ENVIRONMENT':40} {'SIZE':>9}  BUILT")
-    for built in rows:
-        print(f"{built.title:40} {built.bytes / 1024**2:5.0f} MiB  {built.when:%Y-%m-%d %H:%M}")
+def _list(cache: str) -> int:
+    images_directories.show_all(Path(cache))
+    rows = list(list_cached(cache))
+    print(f"{'ENVIRONMENT':48} {'SIZE':>9}  {'BUILT':16}  {'LAST USED':16}  USED BY")
+    for row in rows:
+        used_by = ", ".join(sorted(set(row.users))) or "-"
+        print(
+            f"{row.title:48} {row.bytes / 1024**2:5.0f} MiB  {row.built:%Y-%m-%d %H:%M}  {row.used:%Y-%m-%d %H:%M}  {used_by}"
+        )
     if not rows:
-        print("none built yet: scikit-learn and XGBoost images are built when first used, or by `slipway images pull IMAGE`")
+        print("none built yet: an image's environment is built when it is first used, or by `slipway images pull IMAGE`")
     return 0
 
 
-def _prune(cache: Path) -> int:
-    freed = 0
-    for built in list(_built(cache)):
-        freed += built.bytes
-        shutil.rmtree(built.folder)
-        print(f"removed {built.title}")
-    shutil.rmtree(cache / "uv", ignore_errors=True)
+def _prune(cache: str, unused_for: timedelta) -> int:
+    freed = kept = 0
+    for row in list_cached(cache):
+        if datetime.now(UTC) - row.used < unused_for:
+            kept += 1
+            continue
+        size = row.bytes
+        if remove(row):
+            freed += size
+            print(f"removed {row.title}")
+        else:
+            kept += 1
+            print(f"kept {row.title}: {', '.join(sorted(set(row.users))) or 'a replica'} runs in it")
+    if not kept:
+        shutil.rmtree(f"{cache}/uv", ignore_errors=True)  # what packages were unpacked to, shared with the environments
     print(f"{freed / 1024**2:.0f} MiB freed")
     return 0
 

@@ -16,7 +16,7 @@ _ECR_HOST = re.compile(
 _ACCELERATORS = r"(?:-(?:eia|graviton|arm64|neuron|neuronx))?"
 _DEEP = re.compile(rf"(pytorch|tensorflow|mxnet|autogluon|stabilityai-pytorch)-(inference|training)({_ACCELERATORS})")
 _HUGGING_FACE = re.compile(r"huggingface-(pytorch|tensorflow)(?:-trcomp)?-(inference|training)((?:-neuronx?)?)")
-_LEGACY = re.compile(r"sagemaker-(pytorch|tensorflow|mxnet|chainer)(?:-(serving|scriptmode|eia))?")
+_LEGACY = re.compile(r"sagemaker-(pytorch|tensorflow|mxnet|chainer)(?:-(serving-eia|serving|scriptmode|eia))?")
 _COMPILED = re.compile(r"sagemaker-(?:neo|inference)-(pytorch|tensorflow|mxnet)")
 _VERSION = re.compile(r"\d+(?:\.\d+)*")
 _REVISION = re.compile(r"(\d+(?:\.\d+)*)(?:-(\d+))?")
@@ -115,7 +115,7 @@ def _framework(repository: str, tag: str, *, generic: bool) -> dict[str, str | b
     if repository == "sagemaker-sparkml-serving":
         return {"framework": "sparkml", "scope": "inference"}
     if repository == "sagemaker-tritonserver":
-        return {"framework": "triton", "scope": "inference"}
+        return {"framework": "triton", "scope": "inference", "device": "" if tag.endswith("-cpu") else "gpu"}
     if repository in _LARGE_MODEL_SERVERS:
         return {"framework": _LARGE_MODEL_SERVERS[repository], "scope": "inference"}
     if match := _DEEP.fullmatch(repository):
@@ -125,7 +125,7 @@ def _framework(repository: str, tag: str, *, generic: bool) -> dict[str, str | b
     if (match := _COMPILED.fullmatch(repository)) or repository.endswith("-neo"):
         return {"framework": "compiled", "base": match[1] if match else repository.removesuffix("-neo"), "scope": "inference"}
     if match := _LEGACY.fullmatch(repository):
-        scope = {"serving": "inference", "scriptmode": "training", "eia": "inference"}.get(match[2], "both")
+        scope = {None: "both", "scriptmode": "training"}.get(match[2], "inference")
         return {"framework": match[1], "scope": scope}
     if generic and repository == "xgboost" and tag in ("1", "latest", ""):
         return {"framework": "xgboost", "version": "0.72", "script": False}

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 from uv import find_uv_bin
 
+from slipway.replicas.cached import COMPLETE, hold, note_use
 from slipway.replicas.directory_images import DirectoryImage, DirectoryImages
 from slipway.replicas.failures import CannotRun, cannot
 from slipway.replicas.images import (
@@ -40,7 +41,6 @@ from slipway.replicas.requirements import Wanted
 logger = logging.getLogger(__name__)
 
 Progress = Callable[[str], None]
-_COMPLETE = ".complete"
 _OFFLINE = re.compile(
     r"error sending request|dns error|failed to lookup|Could not connect|Failed to fetch|Failed to download|network (was|is) "
     r"(disabled|unreachable)|tcp connect|not found in the cache|registry, and|connection (refused|reset)|timed out",
@@ -119,10 +119,19 @@ class Environments:
         runtime = await self.runtime(image)
         if runtime.directory is not None:
             return await self.ensure_directory(runtime.directory, progress)
-        base = await self._ensure_one(_Order(runtime, image, progress))
-        if wanted is None or not wanted.lines:
-            return base
-        return await self._ensure_one(_Order(runtime, image, progress, base.path, wanted, isolated))
+        found = await self._ensure_one(_Order(runtime, image, progress))
+        if wanted is not None and wanted.lines:
+            found = await self._ensure_one(_Order(runtime, image, progress, found.path, wanted, isolated))
+        note_use(found.path, image)
+        return found
+
+    def hold(self, environment: Environment, replica: str, label: str) -> Callable[[], None]:
+        """Nobody removes the environment until the returned function is called. CannotRun."""
+        try:
+            return hold(environment.path, replica, label)
+        except OSError as error:
+            why = error.strerror or "it has just been removed"
+            raise cannot("environment", f"The environment {environment.title} cannot be used: {why}.") from error
 
     async def ensure_directory(self, directory: DirectoryImage, progress: Progress) -> Environment:
         """The Python that a directory image was registered with; nothing is built for one that has none. CannotRun."""
@@ -135,6 +144,7 @@ class Environments:
         wanted = Wanted(list(directory.requirements), list(directory.constraints), list(directory.options))
         wanted.vendored += directory.vendored
         built = await self._ensure_one(_Order(runtime, directory.name, progress, None, wanted))
+        note_use(built.path, directory.name)
         return replace(built, directory=directory)
 
     async def _look_around(self, image: str) -> None:
@@ -177,7 +187,8 @@ class Environments:
                 else:
                     await asyncio.to_thread(_link_tree, order.base, making)
                 await self._install(making, told, order)
-            await asyncio.to_thread(_finish, making, path, order.runtime.title)
+            title = order.runtime.title + (" + requirements.txt" if order.wanted else "")
+            await asyncio.to_thread(_finish, making, path, title)
         except TimeoutError:
             message = f"The {what} was not built within {self._build_seconds:.0f} seconds."
             raise cannot("requirements" if order.wanted else "environment", message, _pull(order.image)) from None
@@ -288,7 +299,7 @@ def _pull(image: str) -> str:
 
 
 def _is_complete(path: str) -> bool:
-    return os.path.exists(f"{path}/{_COMPLETE}")
+    return os.path.exists(f"{path}/{COMPLETE}")
 
 
 def _write_private(file: str, lines: Sequence[str]) -> str:
@@ -306,7 +317,7 @@ def _clear(*folders: str) -> None:
 def _link_tree(base: str, making: str) -> None:
     """A copy that shares the files' content: uv replaces files, it never writes into one."""
     shutil.copytree(base, making, symlinks=True, copy_function=os.link)
-    os.unlink(f"{making}/{_COMPLETE}")
+    os.unlink(f"{making}/{COMPLETE}")
 
 
 def _key(order: _Order) -> str:
@@ -334,7 +345,7 @@ def _prefixes(python: str) -> tuple[str, ...]:
 
 def _finish(making: str, path: str, title: str) -> None:
     """On disk before it counts as complete: a power cut must not leave an environment with empty files."""
-    with open(f"{making}/{_COMPLETE}", "w") as file:
+    with open(f"{making}/{COMPLETE}", "w") as file:
         file.write(title + "\n")
     _sync(making)
     os.rename(making, path)

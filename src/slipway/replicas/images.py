@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from slipway.core.images import Image, parse_image
+from slipway.core.images import BUILT_IN, Image, parse_image
 from slipway.replicas.directory_images import DirectoryImage
 from slipway.replicas.failures import cannot
 
@@ -129,7 +129,14 @@ def _why_unknown(image: Image) -> tuple[str, str]:
     if image.framework == "byoc":
         message = f"The image {image.uri!r} is neither one that slipway knows nor registered as a directory image."
         return message, f"register its folder: slipway images add {image.repository} DIR; or use another: {known}"
-    return f"The image {image.uri!r} ({image.framework}) is not supported yet.", known
+    if image.framework == "linear-learner":
+        why = "its artifact (model_algo-1, a network of MXNet's) has no published format, and slipway does not read it"
+        mend = "train the linear model with scikit-learn or XGBoost: " + known
+        return f"The image {image.uri!r} is Linear Learner (linear-learner), which is not supported: {why}.", mend
+    if image.framework in BUILT_IN:
+        return f"The image {image.uri!r} is AWS's built-in algorithm {image.framework}, which is not supported.", known
+    name = " ".join(filter(None, (image.framework, image.version)))
+    return f"The image {image.uri!r} ({name} for {image.device}) is not supported yet.", known
 
 
 def _choose(

@@ -116,9 +116,13 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
     notes = list(environment.notes)
     if environment.directory is None:
         environment = await _with_requirements(spec, tools, trees, progress) or environment
+        notes = list(environment.notes)
     else:
         sandboxed = tools.sandbox.bwrap is not None
         notes += containers.notes(environment.directory, isolated=spec.isolated, sandboxed=sandboxed)
+    if environment.path:
+        label = f"{spec.endpoint}/{spec.variant}"
+        holdings.append(Holding(environment.path, tools.environments.hold(environment, spec.id, label)))
     if tools.sandbox.bwrap is None:
         notes.append(warning(tools.sandbox))
     if _wanted_workers(spec) > MAX_WORKERS:

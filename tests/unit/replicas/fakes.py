@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from slipway.backing.logs import Logs
@@ -77,6 +77,9 @@ class FakeEnvironments(Environments):
         python = own_interpreter().path
         prefix = os.path.dirname(os.path.dirname(python))
         return Environment(prefix, python, (prefix,), "fake 1.0", "sklearn")
+
+    def hold(self, environment: Environment, replica: str, label: str) -> Callable[[], None]:
+        return lambda: None
 
 
 class ObjectService:

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 import pytest
 
+from slipway.core.images import parse_image
 from slipway.replicas.failures import CannotRun
 from slipway.replicas.images import Interpreter, Runtime, Version, find_interpreters, own_interpreter, runtime_of
 
@@ -59,6 +61,19 @@ def test_other_images_are_refused_by_name(uri: str) -> None:
     assert uri in caught.value.failure.message
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("pytorch-inference:2.6.0-gpu-py312", r"\(pytorch 2\.6\.0 for gpu\) is not supported yet"),
+        ("linear-learner:1", "Linear Learner .* not supported: its artifact"),
+        ("kmeans:1", "built-in algorithm kmeans, which is not supported"),
+    ],
+)
+def test_a_refusal_says_what_it_recognised(name: str, told: str) -> None:
+    with pytest.raises(CannotRun, match=told):
+        runs(f"763104351884.dkr.ecr.us-east-1.amazonaws.com/{name}")
+
+
 def test_no_interpreter_fits() -> None:
     with pytest.raises(CannotRun, match=r"Python 3\.99"):
         runs("sagemaker-scikit-learn:1.2-1-cpu-py3", (3, 99))
@@ -68,3 +83,22 @@ def test_our_own_interpreter_is_found() -> None:
     assert own_interpreter().version == sys.version_info[:2]
     for found in find_interpreters():
         assert found.version >= (3, 9)
+
+
+def test_every_image_of_the_sdk_runs_or_is_refused_by_name() -> None:
+    table = Path(__file__).parents[1] / "core" / "image_uris.txt"
+    for line in table.read_text().partition("\n-\n")[0].splitlines():
+        uri = f"763104351884.dkr.ecr.us-east-1.amazonaws.com/{line.split()[0]}"
+        image = parse_image(uri)
+        refused = None
+        try:
+            runtime = runs(uri)
+        except CannotRun as error:
+            refused = error.failure
+        if refused is None:
+            assert runtime.flavour.startswith(image.framework.replace("-", "_")), uri
+            continue
+        assert image.framework not in ("sklearn", "xgboost")
+        assert refused.kind == "unknown-image"
+        assert uri in refused.message
+        assert image.framework in refused.message

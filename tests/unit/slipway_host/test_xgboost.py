@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import json
+import math
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from .running import Host, ask
+from slipway_host import recordio
+from slipway_host.recordio import Record, Tensor
+from tests.e2e.environments import client_python
+
+from .running import Host, Reply, ask
 
 TRAIN = """
-import sys, pickle, numpy as np, xgboost as xgb
+import sys, json, pickle, numpy as np, xgboost as xgb
 folder = sys.argv[1]
 X = np.arange(60.0).reshape(20, 3); y = X[:, 0] * 2
 matrix = xgb.DMatrix(X, y)
@@ -24,9 +30,27 @@ soft = {"objective": "multi:softmax", "num_class": 3, "nthread": 1}
 xgb.train(soft, xgb.DMatrix(X, np.arange(20) % 3), 5).save_model(folder + "/soft.json")
 prob = {"objective": "multi:softprob", "num_class": 3, "nthread": 1}
 xgb.train(prob, xgb.DMatrix(X, np.arange(20) % 3), 5).save_model(folder + "/prob.json")
+boosters = {"prob.json": None, "soft.json": None, "model.json": None}
+y2 = np.arange(20) % 2
+for name, objective in (("binary", "binary:logistic"), ("raw", "binary:logitraw"), ("hinge", "binary:hinge")):
+    xgb.train({"objective": objective, "nthread": 1}, xgb.DMatrix(X, y2), 5).save_model(folder + f"/{name}.json")
+    boosters[name + ".json"] = None
+ranked = xgb.DMatrix(X, y2); ranked.set_group([20])
+xgb.train({"objective": "rank:pairwise", "nthread": 1}, ranked, 2).save_model(folder + "/rank.json")
+rows = xgb.DMatrix(np.array([[0., 1., 2.], [57., 58., 59.]]))
+truth = {n: xgb.Booster(model_file=folder + "/" + n).predict(rows).tolist() for n in boosters}
+json.dump(truth, open(folder + "/truth.json", "w"))
 print(float(booster.predict(xgb.DMatrix(X[:1]))[0]))
 """
+TRAIN_OLD = """
+import json, pickle, sys, numpy as np, xgboost as xgb
+X = np.arange(60.0).reshape(20, 3)
+booster = xgb.train({"objective": "binary:logistic", "nthread": 1}, xgb.DMatrix(X, X[:, 0] > 30), 5)
+pickle.dump(booster, open(sys.argv[1] + "/xgboost-model", "wb"))
+json.dump(booster.predict(xgb.DMatrix(np.array([[0., 1., 2.], [57., 58., 59.]]))).tolist(), open(sys.argv[1] + "/.truth", "w"))
+"""
 CSV = "text/csv"
+RECORDIO = recordio.CONTENT_TYPE
 
 
 @pytest.fixture(scope="module")
@@ -77,9 +101,8 @@ def test_refusals(host: Host, sklearn_env: str, trained: Path) -> None:
     assert host.invoke(b"").status == 204
     assert host.invoke(b"0,1,2", content_type="text/csv; label_size=2").status == 415
     assert host.invoke(b"{}", content_type="application/json").status == 415
-    recordio = host.invoke(b"x", content_type="application/x-recordio-protobuf")
-    assert recordio.status == 415
-    assert "not supported by slipway yet" in recordio.text
+    broken = host.invoke(b"xxxxxxxxx", content_type=RECORDIO)
+    assert (broken.status, "this is not RecordIO" in broken.text) == (415, True)
     assert host.invoke(b"a,b", content_type=CSV).status == 415
     assert host.invoke(b"0,1,2", content_type=CSV, accept="x/y").status == 406
     assert host.invoke(b"0,1,2", content_type=CSV, accept="application/jsonlines").status == 406
@@ -140,9 +163,113 @@ def test_what_is_no_model(host: Host, sklearn_env: str, trained: Path) -> None:
     assert "it holds code" in report["message"]
 
 
-def test_inference_output_is_refused_by_name(host: Host, sklearn_env: str, trained: Path) -> None:
-    algorithm(host, sklearn_env, trained, "model.json")
-    assert "SAGEMAKER_INFERENCE_OUTPUT" in host.fails({"SAGEMAKER_INFERENCE_OUTPUT": "probabilities"})["message"]
+def test_recordio_is_what_libsvm_and_csv_are(host: Host, sklearn_env: str, trained: Path) -> None:
+    expected = algorithm(host, sklearn_env, trained, "model.json")
+    host.start()
+    wanted = host.invoke(b"0 1:0 3:2", content_type="libsvm").text, host.invoke(b"0,1,2\n57,58,59", content_type=CSV).text
+    sparse = recordio.write([Record({"values": Tensor([0.0, 2.0], [0, 2], [3])}, {"values": Tensor([1.0])})])
+    dense = recordio.write([Record({"values": Tensor(row)}, {}) for row in ([0.0, 1.0, 2.0], [57.0, 58.0, 59.0])])
+    assert (host.invoke(sparse, content_type=RECORDIO).text, host.invoke(dense, content_type=RECORDIO).text) == wanted
+    mixed = recordio.write([Record({"values": each}, {}) for each in (Tensor([0.0, 1.0, 2.0]), Tensor([1.0], [0], [3]))])
+    one, two = host.invoke(mixed, content_type=RECORDIO).text.splitlines()
+    assert float(one) == pytest.approx(expected, rel=1e-5)
+    assert two == host.invoke(b"1:1", content_type="libsvm").text.strip()
+    uneven = recordio.write([Record({"values": Tensor([1.0] * n)}, {}) for n in (3, 2)])
+    assert "different numbers of features" in host.invoke(uneven, content_type=RECORDIO).text
+    wide = recordio.write([Record({"values": Tensor([1.0], [1], [1 << 60])}, {})])
+    refused = host.invoke(wide, content_type=RECORDIO)
+    assert (refused.status, "columns" in refused.text) == (415, True)
+
+
+ALL = "predicted_label, labels, probability, probabilities, raw_score, raw_scores, predicted_score"
+
+
+@pytest.mark.parametrize("name", ["prob.json", "soft.json", "binary.json", "raw.json", "hinge.json", "model.json"])
+def test_selected_outputs_are_xgboosts_own(host: Host, sklearn_env: str, trained: Path, name: str) -> None:
+    """Every key, against what xgboost itself predicts for the same rows."""
+    algorithm(host, sklearn_env, trained, name)
+    host.start({"SAGEMAKER_INFERENCE_OUTPUT": ALL})
+    reply = host.invoke(b"0,1,2\n57,58,59", content_type=CSV, accept="application/json")
+    rows = json.loads(reply.text)["predictions"]
+    truth = json.loads((trained / "truth.json").read_text())[name]
+    impossible = {key for key, value in rows[0].items() if isinstance(value, float) and math.isnan(value)}
+    assert (
+        impossible
+        == {
+            "prob.json": {"predicted_score"},
+            "soft.json": {"predicted_score", "probability", "probabilities"},
+            "binary.json": {"predicted_score"},
+            "raw.json": {"predicted_score", "probability", "probabilities"},
+            "hinge.json": {"predicted_score", "probability", "probabilities"},
+            "model.json": set(ALL.split(", ")) - {"predicted_score"},
+        }[name]
+    )
+    assert ", ".join(key for key in ALL.split(", ") if key in impossible) in host.output()
+    for row, value in zip(rows, truth, strict=True):
+        if name == "model.json":
+            assert row["predicted_score"] == pytest.approx(value)
+        elif name == "prob.json":
+            assert row["probabilities"] == pytest.approx(value)
+            assert (row["labels"], row["predicted_label"]) == ([0, 1, 2], value.index(max(value)))
+            assert row["probability"] == row["raw_score"] == pytest.approx(max(value))
+        else:
+            assert row["labels"] == ([0, 1, 2] if name == "soft.json" else [0, 1])
+            assert row["raw_score"] == pytest.approx(value)
+            decided = {"binary.json": value > 0.5, "raw.json": value > 0}.get(name, value)
+            assert row["predicted_label"] == int(decided)
+    if name == "binary.json":
+        assert rows[1]["probabilities"] == pytest.approx([1 - truth[1], truth[1]])
+
+
+def test_selected_outputs_in_every_type(host: Host, sklearn_env: str, trained: Path) -> None:
+    algorithm(host, sklearn_env, trained, "prob.json")
+    host.start(
+        {"SAGEMAKER_INFERENCE_OUTPUT": "Predicted_Label,probabilities", "SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "text/csv"}
+    )
+
+    def ask_for(accept: str) -> Reply:
+        return host.invoke(b"0,1,2\n3,4,5", content_type=CSV, accept=accept)
+
+    rows = json.loads(ask_for("application/json").text)["predictions"]
+    lines = ask_for("application/jsonlines")
+    assert [json.loads(line) for line in lines.text.splitlines()] == rows
+    assert lines.headers["content-type"] == "application/jsonlines"
+    table = list(csv.reader(ask_for("*/*").text.splitlines()))
+    assert [[json.loads(cell) for cell in row] for row in table] == [
+        [row["predicted_label"], row["probabilities"]] for row in rows
+    ]
+    binary = ask_for(RECORDIO)
+    assert binary.headers["content-type"] == RECORDIO
+    for record, row in zip(recordio.read(binary.body), rows, strict=True):
+        assert list(record.label["predicted_label"].values) == [row["predicted_label"]]
+        assert list(record.label["probabilities"].values) == pytest.approx(row["probabilities"])
+    refused = ask_for("image/png")
+    assert (refused.status, "application/jsonlines" in refused.text) == (406, True)
+
+
+def test_an_objective_without_selectable_outputs(host: Host, sklearn_env: str, trained: Path) -> None:
+    algorithm(host, sklearn_env, trained, "rank.json")
+    host.start({"SAGEMAKER_INFERENCE_OUTPUT": "predicted_score"})
+    reply = host.invoke(b"0,1,2", content_type=CSV)
+    assert reply.status == 500
+    assert "Objective `rank:pairwise` unsupported for selectable inference predictions." in reply.text
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("release", ["0.90", "1.2.1"])
+def test_an_old_release_and_its_pickles(host: Host, release: str) -> None:
+    """Training images up to 1.2 wrote pickles; calls that newer releases have are not there."""
+    python = client_python(f"xgboost=={release}", "numpy<2", "scipy<1.12", "setuptools<81")
+    subprocess.run([python, "-W", "ignore", "-c", TRAIN_OLD, str(host.model)], check=True)
+    expected = json.loads((host.model / ".truth").read_text())
+    host.python = python
+    host.config["flavour"] = "xgboost"
+    host.start({"SAGEMAKER_INFERENCE_OUTPUT": "probability,probabilities"})
+    rows = json.loads(host.invoke(b"0,1,2\n57,58,59", content_type=CSV, accept="application/json").text)["predictions"]
+    assert [row["probability"] for row in rows] == pytest.approx(expected, rel=1e-5)
+    assert host.invoke(b"1:0 2:1 3:2", content_type="libsvm").status == 200
+    assert "Feature size of csv inference data 2" in host.invoke(b"0,1", content_type=CSV).text
 
 
 def test_script_mode(host: Host, sklearn_env: str, trained: Path) -> None:
@@ -157,6 +284,8 @@ def test_script_mode(host: Host, sklearn_env: str, trained: Path) -> None:
     )
     host.start({"SAGEMAKER_PROGRAM": "serve.py"})
     wanted = [pytest.approx(expected, rel=1e-5)]
+    record = recordio.write([Record({"values": Tensor([0.0, 1.0, 2.0])}, {})])
+    assert json.loads(host.invoke(record, content_type=RECORDIO).text) == wanted
     assert json.loads(host.invoke(b"0,1,2", content_type="text/csv; charset=utf-8").text) == wanted
     assert json.loads(host.invoke(b"0;1;2", content_type=CSV).text) == wanted
     assert json.loads(host.invoke(b"0 1:0 2:1 3:2", content_type="text/libsvm").text) == wanted

@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 from typing import Any
 
-from .. import codecs
+from .. import codecs, recordio
 from ..contract import Functions, Place, load_functions, load_model
 from ..service import Defaults, ScriptService, Service
 from . import xgboost_algorithm, xgboost_matrix
 
 
 class _Defaults(Defaults):
-    """Script mode: csv and libsvm to a DMatrix, family B out."""
+    """Script mode: csv, libsvm and recordio to a DMatrix, family B out."""
 
     def input_fn(self, data: str | bytes, content_type: str) -> Any:
         kind = codecs.media_type(content_type)
@@ -21,6 +21,8 @@ class _Defaults(Defaults):
             return xgboost_matrix.from_csv(line, delimiter(line))
         if kind in ("text/libsvm", "text/x-libsvm"):
             return xgboost_matrix.from_libsvm(codecs.text(data))
+        if kind == recordio.CONTENT_TYPE and isinstance(data, bytes):
+            return xgboost_matrix.from_recordio(data)
         raise codecs.UnsupportedFormat(content_type)
 
     def predict_fn(self, data: Any, model: Any) -> Any:

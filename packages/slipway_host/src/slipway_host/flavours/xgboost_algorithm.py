@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
 import sys
 from typing import Any, NamedTuple
 
-from .. import codecs
+from .. import codecs, recordio
 from ..contract import LoadError, Place
 from ..service import Answer, Call, Service, failure
-from . import xgboost_matrix
+from . import xgboost_matrix, xgboost_selection
 
 LIBSVM = "text/libsvm"
 MAX_BODY = 6 * 1024 * 1024
 MOST_BODY = 20 * 1024 * 1024
 _CSV_TYPES = ("csv", codecs.CSV)
 _LIBSVM_TYPES = ("libsvm", LIBSVM, "text/x-libsvm")
-_RECORDIO = "application/x-recordio-protobuf"
+_RECORDIO = recordio.CONTENT_TYPE
+_JSONLINES = "application/jsonlines"
+_MATRIX = {"csv": xgboost_matrix.from_csv, "libsvm": xgboost_matrix.from_libsvm}
 _VOTES = ("multi:softmax", "binary:hinge")
 
 
@@ -35,12 +38,6 @@ class _Refused(Exception):
 
 def load(place: Place) -> Service:
     """Raises LoadError."""
-    if place.environment.get("SAGEMAKER_INFERENCE_OUTPUT"):
-        raise LoadError(
-            "model-fn-error",
-            "SAGEMAKER_INFERENCE_OUTPUT is set, and slipway does not select inference outputs yet.",
-            "remove the variable: the answer then holds the prediction alone",
-        )
     entries = os.listdir(place.model_dir) if os.path.isdir(place.model_dir) else []
     names = []
     for name in entries:
@@ -93,7 +90,10 @@ class AlgorithmService(Service):
         super().__init__(place)
         self.default_accept = place.environment.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "") or codecs.CSV
         self._models = models
-        self._objectives = [_objective(model.booster) for model in models]
+        self._objective, classes = xgboost_matrix.objective(models[0].booster)
+        wanted = place.environment.get("SAGEMAKER_INFERENCE_OUTPUT", "")
+        self._selection = xgboost_selection.Selection(wanted, self._objective, classes) if wanted else None
+        self._joined = xgboost_matrix.version() < (1, 2)
         self._batch = place.environment.get("SAGEMAKER_BATCH", "").lower() == "true"
         limit = place.environment.get("MAX_CONTENT_LENGTH", "")
         self._limit = min(int(limit), MOST_BODY) if limit.isdigit() else MAX_BODY
@@ -112,7 +112,7 @@ class AlgorithmService(Service):
             matrix = _matrix(body, kind)
             prediction = self._predict(matrix, kind)
             content_type, answer = self._encode(prediction, call.accept)
-            return 200, self.heads.of(content_type), answer.encode()
+            return 200, self.heads.of(content_type), answer if isinstance(answer, bytes) else answer.encode()
         except _Refused as error:
             return error.status, self.heads.of("text/plain; charset=utf-8"), str(error).encode()
         except (Exception, SystemExit) as error:  # noqa: BLE001  a framework's or a pickled class's
@@ -128,26 +128,36 @@ class AlgorithmService(Service):
         if len(answers) == 1:
             return answers[0]
         np = codecs.numpy()
-        if self._objectives[0] in _VOTES:
+        if self._objective in _VOTES:
             return _vote(np.array(answers))
         return np.mean(answers, axis=0)
 
-    def _encode(self, prediction: Any, accept: str) -> tuple[str, str]:
+    def _encode(self, prediction: Any, accept: str) -> tuple[str, str | bytes]:
         for item in accept.split(","):
-            kind = codecs.media_type(item)
-            if kind in ("", codecs.ANY):
-                kind = codecs.media_type(self.default_accept)
+            if self._selection is not None:
+                with contextlib.suppress(codecs.UnsupportedFormat):
+                    return self._selection.encode(prediction, _accept_kind(item, self.default_accept))
+                continue
+            kind = _accept_kind(item, self.default_accept)
             if kind in _CSV_TYPES:
                 if self._batch:
                     return "text/csv; charset=utf-8", "\n".join(map(str, prediction.tolist())) + "\n"
+                if self._joined:
+                    return "text/csv; charset=utf-8", ",".join(map(str, prediction.tolist()))
                 return "text/csv; charset=utf-8", codecs.to_csv(prediction)
             if kind in ("json", codecs.JSON):
                 return codecs.JSON, json.dumps({"predictions": [{"score": score} for score in prediction.tolist()]})
-        raise _Refused(406, f"Accept type {accept} is not supported. Please use text/csv or application/json.")
+        also = f", {_JSONLINES} or {_RECORDIO}" if self._selection else ""
+        raise _Refused(406, f"Accept type {accept} is not supported. Please use text/csv or application/json{also}.")
+
+
+def _accept_kind(item: str, default: str) -> str:
+    kind = codecs.media_type(item)
+    return codecs.media_type(default) if kind in ("", codecs.ANY) else kind
 
 
 def content_kind(content_type: str) -> str:
-    """`csv` or `libsvm`. Raises _Refused 415."""
+    """`csv`, `libsvm` or `recordio-protobuf`. Raises _Refused 415."""
     kind = codecs.media_type(content_type)
     if kind in _LIBSVM_TYPES:
         return "libsvm"
@@ -158,15 +168,16 @@ def content_kind(content_type: str) -> str:
                 raise _Refused(415, f"{content_type}: the parameter label_size must be 1.")
         return "csv"
     if kind == _RECORDIO:
-        raise _Refused(415, f"{_RECORDIO} is not supported by slipway yet: send text/csv or text/libsvm.")
-    raise _Refused(415, f"Content type {content_type} is not supported. Please use text/csv or text/libsvm.")
+        return "recordio-protobuf"
+    raise _Refused(415, f"Content type {content_type} is not supported. Please use text/csv, text/libsvm or {_RECORDIO}.")
 
 
 def _matrix(body: bytes, kind: str) -> Any:
     """Raises _Refused 415 for a body that is not of its kind."""
     try:
-        text = body.decode("utf-8-sig").strip()
-        return xgboost_matrix.from_csv(text) if kind == "csv" else xgboost_matrix.from_libsvm(text)
+        if kind not in _MATRIX:
+            return xgboost_matrix.from_recordio(body)
+        return _MATRIX[kind](body.decode("utf-8-sig").strip())
     except MemoryError:
         raise
     except Exception as error:
@@ -175,22 +186,13 @@ def _matrix(body: bytes, kind: str) -> Any:
 
 def _predict_one(model: _Model, matrix: Any, kind: str) -> Any:
     if model.pickled and kind == "csv":
-        trained = model.booster.num_features()
+        trained = xgboost_matrix.features(model.booster)
         if matrix.num_col() != trained:
             raise ValueError(
                 f"Feature size of csv inference data {matrix.num_col()} is not consistent with feature size of "
                 f"trained model {trained}."
             )
-    best = model.booster.attr("best_iteration")
-    rounds = (0, int(best) + 1) if best is not None else (0, 0)
-    return model.booster.predict(matrix, iteration_range=rounds, validate_features=False)
-
-
-def _objective(booster: Any) -> str:
-    try:
-        return str(json.loads(booster.save_config())["learner"]["objective"]["name"])
-    except (KeyError, TypeError, ValueError, AttributeError):
-        return ""
+    return xgboost_matrix.predict(model.booster, matrix)
 
 
 def _vote(answers: Any) -> Any:

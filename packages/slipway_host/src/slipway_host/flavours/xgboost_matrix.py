@@ -1,10 +1,12 @@
-"""Request bodies of XGBoost models as a DMatrix."""
+"""Request bodies of XGBoost models as a DMatrix; and what releases of xgboost call differently."""
 
 from __future__ import annotations
 
+import json
+import struct
 from typing import Any
 
-from .. import codecs
+from .. import codecs, recordio
 
 
 def xgboost() -> Any:
@@ -20,11 +22,27 @@ def from_csv(text: str, delimiter: str = ",") -> Any:
     return xgboost().DMatrix(codecs.numpy().array(rows).astype("float32"))
 
 
+def from_recordio(body: bytes) -> Any:
+    """Records with features `values`, dense or sparse; a column that a sparse one does not name is missing, not 0.
+    Raises ValueError."""
+    rows = recordio.rows(body)
+    if not any(row.is_sparse for row in rows):
+        if len({len(row.values) for row in rows}) > 1:
+            raise ValueError("the records have different numbers of features")
+        return xgboost().DMatrix(codecs.numpy().array([row.values for row in rows], "float32"))
+    values: list[float] = []
+    columns: list[int] = []
+    starts = [0]
+    for row in rows:
+        values += row.values
+        columns += row.keys if row.is_sparse else range(len(row.values))
+        starts.append(len(columns))
+    return _sparse(values, columns, starts, max([row.columns for row in rows] + [max(columns, default=-1) + 1]))
+
+
 def from_libsvm(text: str) -> Any:
     """`label index:value …` lines, the label optional, indices from 1. A column that is not named is missing, not 0.
     Raises ValueError."""
-    from scipy import sparse  # noqa: PLC0415  optional, xgboost brings it
-
     values: list[float] = []
     columns: list[int] = []
     starts = [0]
@@ -43,9 +61,58 @@ def from_libsvm(text: str) -> Any:
                     raise ValueError(f"line {number}: indices begin at 1")
         if fields:
             starts.append(len(columns))
+    return _sparse(values, columns, starts, max(columns, default=-1) + 1)
+
+
+def _sparse(values: list[float], columns: list[int], starts: list[int], width: int) -> Any:
+    from scipy import sparse  # noqa: PLC0415  optional, xgboost brings it
+
+    if width > 2**31 - 1:
+        raise ValueError(f"{width} columns are more than a matrix has")
     np = codecs.numpy()
-    shape = (len(starts) - 1, max(columns, default=-1) + 1)
+    shape = (len(starts) - 1, width)
     matrix = sparse.csr_matrix(
         (np.array(values, "float32"), np.array(columns, "int64"), np.array(starts, "int64")), shape=shape
     )
     return xgboost().DMatrix(matrix)
+
+
+def version() -> tuple[int, int]:
+    """Of the environment's xgboost: major and minor."""
+    major, minor = str(xgboost().__version__).split(".")[:2]
+    return int(major), int(minor)
+
+
+def predict(booster: Any, matrix: Any) -> Any:
+    """With the rounds up to the best one, where training stopped early; in the words of every release since 0.90."""
+    best = booster.attr("best_iteration")
+    if version() < (1, 4):
+        limit = booster.attr("best_ntree_limit")
+        return booster.predict(matrix, ntree_limit=int(limit or 0), validate_features=False)
+    rounds = (0, int(best) + 1) if best is not None else (0, 0)
+    return booster.predict(matrix, iteration_range=rounds, validate_features=False)
+
+
+def features(booster: Any) -> int:
+    """How many a model was trained with."""
+    count = getattr(booster, "num_features", None)
+    return int(count()) if count is not None else len(booster.feature_names or ())
+
+
+def objective(booster: Any) -> tuple[str, int]:
+    """Name and number of classes; empty and 0 where they cannot be told."""
+    try:
+        if version() < (1, 0):
+            return _objective_of_binary(bytes(booster.save_raw()))
+        learner = json.loads(booster.save_config())["learner"]
+        return str(learner["objective"]["name"]), int(learner["learner_model_param"]["num_class"])
+    except (KeyError, TypeError, ValueError, AttributeError, struct.error):
+        return "", 0
+
+
+def _objective_of_binary(raw: bytes) -> tuple[str, int]:
+    """The head of the binary format that releases before 1.0 have: 136 bytes of parameters, then the objective's name."""
+    raw = raw.removeprefix(b"binf")
+    (classes,) = struct.unpack_from("<i", raw, 8)
+    (length,) = struct.unpack_from("<Q", raw, 136)
+    return raw[144 : 144 + min(length, 100)].decode("ascii"), classes

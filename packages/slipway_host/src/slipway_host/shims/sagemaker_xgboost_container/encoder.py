@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from slipway_host import codecs
+from slipway_host import codecs, recordio
 from slipway_host.flavours import xgboost, xgboost_matrix
 
 
@@ -17,8 +17,8 @@ def libsvm_to_dmatrix(string_like: str | bytes) -> Any:
     return xgboost_matrix.from_libsvm(codecs.text(string_like))
 
 
-def recordio_protobuf_to_dmatrix(_string_like: bytes) -> Any:
-    raise codecs.UnsupportedFormat("application/x-recordio-protobuf")
+def recordio_protobuf_to_dmatrix(string_like: bytes) -> Any:
+    return xgboost_matrix.from_recordio(string_like)
 
 
 def decode(obj: str | bytes, content_type: str) -> Any:
@@ -28,4 +28,6 @@ def decode(obj: str | bytes, content_type: str) -> Any:
         return csv_to_dmatrix(obj)
     if kind in ("text/libsvm", "text/x-libsvm"):
         return libsvm_to_dmatrix(obj)
+    if kind == recordio.CONTENT_TYPE and isinstance(obj, bytes):
+        return recordio_protobuf_to_dmatrix(obj)
     raise codecs.UnsupportedFormat(content_type)

@@ -1,0 +1,51 @@
+"""Framework images end to end, by boto3: XGBoost's algorithm mode in every type, and images that cannot run."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from slipway_host import recordio
+from slipway_host.recordio import Record, Tensor
+from tests.e2e.deployments import Deployments, archive
+
+pytestmark = [pytest.mark.xdist_group("e2e-frameworks"), pytest.mark.timeout(300)]
+
+XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
+SLIPWAY = (sys.executable, "-m", "slipway.cli.main")
+TRAIN = """
+import sys, numpy as np, xgboost as xgb
+x = np.random.RandomState(0).rand(200, 2)
+b = xgb.train({"objective": "binary:logistic", "max_depth": 3, "nthread": 1}, xgb.DMatrix(x, x[:, 0] > x[:, 1]), 20)
+b.save_model(sys.argv[1])
+print(*b.predict(xgb.DMatrix(np.array([[0., 1.], [1., 0.]], "float32"))))
+"""
+
+
+def test_xgboost_selects_outputs_and_reads_recordio(server: Deployments, tmp_path: Path) -> None:
+    shown = subprocess.run([*SLIPWAY, "images", "show", "--python", XGBOOST], check=True, capture_output=True, text=True)
+    booster = tmp_path / "xgboost-model"
+    train = subprocess.run([shown.stdout.strip(), "-c", TRAIN, str(booster)], check=True, capture_output=True, text=True)
+    truth = [float(word) for word in train.stdout.split()]
+    chosen = {"SAGEMAKER_INFERENCE_OUTPUT": "predicted_label,probability"}
+    server.deploy("boosted", archive({"xgboost-model": booster.read_bytes()}), image=XGBOOST, environment=chosen)
+    body = recordio.write([Record({"values": Tensor(row)}, {}) for row in ([0.0, 1.0], [1.0, 0.0])])
+    answer = server.runtime.invoke_endpoint(
+        EndpointName="boosted", Body=body, ContentType=recordio.CONTENT_TYPE, Accept="application/jsonlines"
+    )
+    rows = [json.loads(line) for line in answer["Body"].read().decode().splitlines()]
+    assert [row["predicted_label"] for row in rows] == [0, 1]
+    assert [row["probability"] for row in rows] == pytest.approx(truth, rel=1e-5)
+    listed = subprocess.run([*SLIPWAY, "images", "list"], check=True, capture_output=True, text=True).stdout
+    assert any("XGBoost 1.7.6" in line and "boosted/" in line for line in listed.splitlines()), listed
+
+
+def test_images_without_a_runtime_fail_by_name(server: Deployments) -> None:
+    image = "382416733822.dkr.ecr.us-east-1.amazonaws.com/linear-learner:1"
+    reason = server.fail("linear", archive({"model_algo-1": b"?"}), image=image, environment={})
+    assert "Linear Learner" in reason
+    assert "model_algo-1" in reason
