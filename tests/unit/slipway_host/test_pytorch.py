@@ -11,22 +11,7 @@ import pytest
 from .running import Host, ask
 from .test_sklearn import npy
 
-SAVE = """
-import sys, torch
-folder = sys.argv[1]
-class Net(torch.nn.Module):
-    def __init__(self):
-        super().__init__()
-        self.fc = torch.nn.Linear(2, 1)
-        with torch.no_grad():
-            self.fc.weight[:] = torch.tensor([[1.0, 2.0]])
-            self.fc.bias[:] = 3.0
-    def forward(self, x):
-        return self.fc(x)
-torch.jit.save(torch.jit.script(Net()), folder + "/model.pt")
-torch.save(Net().state_dict(), folder + "/state.pth")
-torch.save(Net(), folder + "/whole.pth")
-"""
+MAKE = Path(__file__).parents[2] / "models" / "make_torch.py"
 EAGER = """
 import os, torch
 class Net(torch.nn.Module):
@@ -59,8 +44,7 @@ def output_fn(prediction, accept, context):
 @pytest.fixture(scope="module")
 def saved(torch_env: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("saved")
-    (folder / "save.py").write_text(SAVE)  # TorchScript reads the source
-    subprocess.run([torch_env, "-W", "ignore", str(folder / "save.py"), str(folder)], check=True)
+    subprocess.run([torch_env, "-W", "ignore", str(MAKE), str(folder)], check=True)
     return folder
 
 
