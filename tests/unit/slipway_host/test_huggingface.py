@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def model(host: Host) -> Host:
 
 def with_files(model: Host, python: str, folder: Path, without: str = "") -> Host:
     model.python = python
+    model.patience = time.monotonic() + 90
     for file in folder.iterdir():
         if not without or not file.name.startswith(without):
             (model.model / file.name).write_bytes(file.read_bytes())

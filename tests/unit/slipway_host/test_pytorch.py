@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,7 @@ def model(host: Host) -> Host:
 
 def with_files(model: Host, python: str, saved: Path, *names: str) -> Host:
     model.python = python
+    model.patience = time.monotonic() + 90
     for name in names:
         (model.model / name).write_bytes((saved / name).read_bytes())
     return model

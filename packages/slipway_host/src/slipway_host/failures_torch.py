@@ -106,8 +106,14 @@ def _broken_file(error: BaseException, text: str, place: Place) -> Found | None:
     )
 
 
+def _in_tokenizer(error: BaseException) -> bool:
+    """A tokenizer that was given None for the vocabulary it did not find."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return any(os.path.basename(frame.filename).startswith("tokenization_") for frame in frames)
+
+
 def _transformers(error: BaseException, text: str, place: Place) -> Found | None:
-    if not isinstance(error, (OSError, ValueError)):
+    if not isinstance(error, (OSError, ValueError, TypeError)):
         return None
     if unknown := _UNKNOWN_TYPE.search(text):
         return (
@@ -117,7 +123,7 @@ def _transformers(error: BaseException, text: str, place: Place) -> Found | None
         )
     if _NO_FILE.search(text):
         missing = "weights (model.safetensors or pytorch_model.bin)"
-    elif _NO_TOKENIZER.search(text):
+    elif _NO_TOKENIZER.search(text) or ("NoneType" in text and _in_tokenizer(error)):
         missing = "tokenizer's files (tokenizer.json, tokenizer_config.json, the vocabulary)"
     else:
         return None
