@@ -57,7 +57,8 @@ def site() -> Iterator[Deployments]:
 
 def packed(folder: Path, *names: str, **more: str) -> bytes:
     """An archive of files of a folder, and of `more` under code/."""
-    files: dict[str, bytes | str] = {name: (folder / name).read_bytes() for name in names or [f.name for f in folder.iterdir()]}
+    chosen = names or [file.name for file in folder.iterdir() if file.is_file() and file.suffix != ".py"]
+    files: dict[str, bytes | str] = {name: (folder / name).read_bytes() for name in chosen}
     return archive(files | {f"code/{name}.py": text for name, text in more.items()})
 
 
