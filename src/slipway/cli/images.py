@@ -79,7 +79,7 @@ def _list(cache: Path) -> int:
     for built in rows:
         print(f"{built.title:40} {built.bytes / 1024**2:5.0f} MiB  {built.when:%Y-%m-%d %H:%M}")
     if not rows:
-        print("none built yet: environments of images are built when first used, or by `slipway images pull IMAGE`")
+        print("none built yet: scikit-learn and XGBoost images are built when first used, or by `slipway images pull IMAGE`")
     return 0
 
 
