@@ -59,7 +59,7 @@ class Runtime:
     """The answer: an environment to build and the flavour of slipway_host that runs in it."""
 
     flavour: str
-    """One of slipway_host's: `sklearn`, `xgboost`, `pytorch`, `huggingface`."""
+    """One of slipway_host's: `sklearn`, `xgboost`, `pytorch`, `huggingface`, `tensorflow`."""
     title: str
     """`scikit-learn 1.2.2 (python 3.11)`."""
     requirements: tuple[str, ...]
@@ -105,11 +105,13 @@ _TRANSFORMERS = (
         _CPU_INDEX,
     ),
 )
+_TENSORFLOW = (Release("tensorflow-cpu==2.21.0", ((3, 10), (3, 13)), ("numpy", "pillow", "requests")),)
 _FRAMEWORKS = {
     "sklearn": ("scikit-learn", _SKLEARN),
     "xgboost": ("XGBoost", _XGBOOST),
     "pytorch": ("PyTorch", _PYTORCH),
     "huggingface": ("transformers", _TRANSFORMERS),
+    "tensorflow": ("TensorFlow", _TENSORFLOW),
 }
 _ALSO = ("joblib", "boto3")
 """What AWS's images of both carry beside, at any version."""
@@ -148,8 +150,8 @@ def _notes(image: Image, name: str, release: Release, wanted: Version, runs: str
 
 def _why_unknown(image: Image) -> tuple[str, str]:
     known = (
-        "images of scikit-learn (sagemaker-scikit-learn), XGBoost (sagemaker-xgboost), PyTorch (pytorch-inference) and Hugging "
-        "Face (huggingface-pytorch-inference) run here"
+        "images of scikit-learn (sagemaker-scikit-learn), XGBoost (sagemaker-xgboost), PyTorch (pytorch-inference), Hugging "
+        "Face (huggingface-pytorch-inference) and TensorFlow (tensorflow-inference) run here"
     )
     if image.framework == "byoc":
         return f"The image {image.uri!r} is not one that slipway knows, and running other images is not built yet.", known

@@ -34,6 +34,7 @@ def runs(uri: str, own: Version = (3, 11), *others: Version) -> Runtime:
             (),
             "transformers 4.57.6 on PyTorch 2.13.0 (python 3.11)",
         ),
+        ("tensorflow-inference:2.16-cpu", (3, 11), (), "TensorFlow 2.21.0 (python 3.11)"),
         ("811284229777.dkr.ecr.us-east-1.amazonaws.com/xgboost:1", (3, 11), (), "XGBoost 0.90 (python 3.11)"),
     ],
 )

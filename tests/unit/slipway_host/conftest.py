@@ -74,6 +74,12 @@ def torch_env() -> str:
 
 
 @pytest.fixture(scope="session")
+def tensorflow_env() -> str:
+    """Path of a Python with TensorFlow: that of the image."""
+    return image_python("tensorflow-inference:2.16-cpu")
+
+
+@pytest.fixture(scope="session")
 def transformers_env() -> str:
     """Path of a Python with transformers on PyTorch: that of the image."""
     return image_python("huggingface-pytorch-inference:2.1.0-transformers4.37.0-cpu-py310-ubuntu22.04")
