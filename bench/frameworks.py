@@ -68,6 +68,7 @@ def _cold(rounds: int, deployment: Deployment, case: _Case, folder: Path) -> Non
     python = image_python(case.image)
     data = _archive(python, case, folder)
     totals, imports = [], []
+    _seconds([python, "-c", case.imports])  # its files are in memory from here on, for both sides
     for number in range(rounds):
         imports.append(_seconds([python, "-c", case.imports]))
         name = f"{case.name.replace(' ', '-').lower()}-{number}"
