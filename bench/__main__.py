@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import asynchronous, gateway, hotpath, lifecycle, peers
+from bench import asynchronous, frameworks, gateway, hotpath, lifecycle, peers
 from bench.load import Absent
 
 SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -19,6 +19,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "peers": peers.run,
     "lifecycle": lifecycle.run,
     "async": asynchronous.run,
+    "frameworks": frameworks.run,
 }
 
 

@@ -19,7 +19,7 @@ from slipway.store.jobs_settle import Rules
 
 ACCOUNT, REGION, BUCKET = "123456789012", "us-east-1", "bench"
 OPTIONS = AsyncOptions(f"s3://{BUCKET}/out")
-RULES = Rules(announce=lambda connection, topic, message, now: None)
+RULES = Rules(announce=lambda connection, topic, messages, now: [None] * len(messages))
 BATCH = 64
 """What a busy dispatcher claims and settles at a time."""
 TIMED = 1_000

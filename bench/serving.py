@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +22,7 @@ from slipway.cli.launch import Launched
 
 IMAGE = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
 ROLE = "arn:aws:iam::123456789012:role/bench"
+SCRIPT = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code"}
 PINS = ("scikit-learn==1.2.2", "numpy<2", "joblib")
 
 IDENTITY = """
@@ -53,11 +55,11 @@ ROW = (
 )
 
 
-def image_python() -> str:
-    """The interpreter of the scikit-learn image's environment, built if need be."""
+def image_python(image: str = IMAGE) -> str:
+    """The interpreter of an image's environment, built if need be."""
     slipway = [sys.executable, "-m", "slipway.cli.main", "images"]
-    subprocess.run([*slipway, "pull", IMAGE], check=True, stdout=sys.stderr)
-    return subprocess.run([*slipway, "show", "--python", IMAGE], check=True, capture_output=True, text=True).stdout.strip()
+    subprocess.run([*slipway, "pull", image], check=True, stdout=sys.stderr)
+    return subprocess.run([*slipway, "show", "--python", image], check=True, capture_output=True, text=True).stdout.strip()
 
 
 def train(python: str, folder: Path) -> Path:
@@ -93,18 +95,19 @@ class Deployment:
     def client(self, name: str) -> Any:
         return self.session.client(name, endpoint_url=self.launched.endpoint_url)
 
-    def deploy(self, name: str, data: bytes, *, workers: int = 1) -> float:
+    def deploy(
+        self, name: str, data: bytes, *, workers: int = 1, image: str = IMAGE, environment: Mapping[str, str] = SCRIPT
+    ) -> float:
         """Seconds from CreateEndpoint to InService."""
         self.s3.put_object(Bucket="bench", Key=f"{name}.tar.gz", Body=data)
         self.sagemaker.create_model(
             ModelName=name,
             ExecutionRoleArn=ROLE,
             PrimaryContainer={
-                "Image": IMAGE,
+                "Image": image,
                 "ModelDataUrl": f"s3://bench/{name}.tar.gz",
                 "Environment": {
-                    "SAGEMAKER_PROGRAM": "inference.py",
-                    "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/ml/model/code",
+                    **environment,
                     "SAGEMAKER_MODEL_SERVER_WORKERS": str(workers),
                     "OMP_NUM_THREADS": "1",
                     "OPENBLAS_NUM_THREADS": "1",

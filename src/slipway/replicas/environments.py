@@ -215,9 +215,24 @@ class Environments:
             if wanted.constraints:
                 files.append(_write_private(f"{making}/constraints.in", wanted.constraints))
                 arguments += ["-c", files[1]]
-        await self._uv(arguments, told, order)
+        try:
+            await self._uv(arguments, told, order)
+        except CannotRun:
+            if wanted is not None or not order.runtime.otherwise:
+                raise
+            await self._second_try(arguments, told, order)
         for file in files:
             os.unlink(file)
+
+    async def _second_try(self, arguments: Sequence[str], told: _Told, order: _Order) -> None:
+        """PyTorch's own index, where the configured ones lack its CPU build."""
+        told.lines.clear()
+        try:
+            await self._uv([*arguments, *order.runtime.otherwise], told, order)
+        except CannotRun as error:
+            failure = error.failure
+            mend = f"{failure.mend}; or name a folder that holds PyTorch's CPU wheel in UV_FIND_LINKS"
+            raise cannot(failure.kind, failure.message, mend) from None
 
     async def _uv(self, arguments: Sequence[str], told: _Told, order: _Order) -> None:
         """Run uv to its end; CannotRun with its own last words. Cancelled, it is killed."""
@@ -237,6 +252,8 @@ class Environments:
 
     def _uv_environment(self) -> dict[str, str]:
         passed = {name: value for name, value in self._environ.items() if _PASSED_ON.fullmatch(name)}
+        if folders := self._environ.get("PIP_FIND_LINKS", "").split():
+            passed.setdefault("UV_FIND_LINKS", ",".join(folders))  # a machine that is set up for pip serves uv as well
         return {"UV_CACHE_DIR": self._uv_cache, **passed, "UV_NO_PROGRESS": "1", "NO_COLOR": "1"}
 
 

@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from slipway.core.images import BUILT_IN, Image, parse_image
@@ -41,10 +41,14 @@ class Release:
     pythons: tuple[Version, Version]
     """Oldest and newest Python with wheels."""
     beside: tuple[str, ...] = ()
+    on: str = ""
+    """What it runs on, in words (`PyTorch 2.13.0`)."""
+    otherwise: tuple[str, ...] = ()
+    """Options of a second try, where the configured indexes lack it."""
 
     @property
     def version(self) -> str:
-        return self.requirement.partition("==")[2]
+        return self.requirement.partition("==")[2].partition("+")[0]
 
     @property
     def minor(self) -> Version:
@@ -56,7 +60,7 @@ class Runtime:
     """The answer: an environment to build and the flavour of slipway_host that runs in it."""
 
     flavour: str
-    """`sklearn` or `xgboost`; `container` for a directory image."""
+    """One of slipway_host's: `sklearn`, `xgboost`, `pytorch`, `huggingface`, `tensorflow`; `container`: a directory image."""
     title: str
     """`scikit-learn 1.2.2 (python 3.11)`."""
     requirements: tuple[str, ...]
@@ -64,6 +68,8 @@ class Runtime:
     notes: tuple[str, ...] = ()
     directory: DirectoryImage | None = None
     """A directory image: its own server runs, none of ours."""
+    otherwise: tuple[str, ...] = ()
+    """uv's options of a second try, where the configured indexes lack a requirement."""
 
 
 _OLD_NUMPY = ("numpy<2", "pandas<3")
@@ -88,7 +94,28 @@ _XGBOOST = (
     Release("xgboost-cpu==2.1.4", ((3, 9), (3, 13)), ("numpy", "pandas<3", "scipy", "scikit-learn<1.6")),
     Release("xgboost-cpu==3.0.5", ((3, 10), (3, 14)), ("numpy", "pandas<3", "scipy", "scikit-learn<1.8")),
 )
-_FRAMEWORKS = {"sklearn": ("scikit-learn", _SKLEARN), "xgboost": ("XGBoost", _XGBOOST)}
+_TORCH = "torch==2.13.0+cpu"
+"""PyPI's own build carries 3 GB of CUDA. PyTorch's index has this one, or a folder in UV_FIND_LINKS or PIP_FIND_LINKS."""
+_TORCH_BESIDE = ("numpy", "scipy", "pandas<3", "pillow", "requests")
+_CPU_INDEX = ("--torch-backend", "cpu")
+_PYTORCH = (Release(_TORCH, ((3, 10), (3, 14)), _TORCH_BESIDE, otherwise=_CPU_INDEX),)
+_TRANSFORMERS = (
+    Release(
+        "transformers==4.57.6",  # the last before 5, which took out summarization, translation and question-answering
+        ((3, 10), (3, 14)),
+        (_TORCH, *_TORCH_BESIDE, "sentencepiece", "protobuf"),
+        "PyTorch 2.13.0",
+        _CPU_INDEX,
+    ),
+)
+_TENSORFLOW = (Release("tensorflow-cpu==2.21.0", ((3, 10), (3, 13)), ("numpy", "pillow", "requests")),)
+_FRAMEWORKS = {
+    "sklearn": ("scikit-learn", _SKLEARN),
+    "xgboost": ("XGBoost", _XGBOOST),
+    "pytorch": ("PyTorch", _PYTORCH),
+    "huggingface": ("transformers", _TRANSFORMERS),
+    "tensorflow": ("TensorFlow", _TENSORFLOW),
+}
 _ALSO = ("joblib", "boto3")
 """What AWS's images of both carry beside, at any version."""
 
@@ -102,17 +129,26 @@ def runtime_of(uri: str, own: Interpreter, others: Callable[[], Sequence[Interpr
     if image.framework not in _FRAMEWORKS:
         raise cannot("unknown-image", *_why_unknown(image))
     name, releases = _FRAMEWORKS[image.framework]
-    wanted = _minor(image.version) if image.version else releases[-1].minor
+    asked = image.transformers if image.framework == "huggingface" else image.version
+    wanted = _minor(asked) if asked else releases[-1].minor
     release, interpreter = _choose(releases, wanted, own, others)
     python = ".".join(map(str, interpreter.version))
-    title = f"{name} {release.version} (python {python})"
-    notes = []
+    title = f"{name} {release.version} " + (f"on {release.on} " if release.on else "") + f"(python {python})"
+    requirements = (release.requirement, *release.beside, *_ALSO)
+    notes = tuple(_notes(image, name, release, wanted, f"{release.version} on Python {python}", len(releases) == 1))
+    return Runtime(image.framework, title, requirements, interpreter, notes, otherwise=release.otherwise)
+
+
+def _notes(image: Image, name: str, release: Release, wanted: Version, runs: str, only: bool) -> Iterator[str]:
+    """What is not as the image asks. `only`: we have no other release."""
     if release.minor != wanted:
         shown = ".".join(map(str, wanted))
-        notes.append(f"{name} {shown} has no wheels for an installed Python: {release.version} on Python {python} runs instead")
+        why = "is asked for" if only else "has no wheels for an installed Python"
+        yield f"{name} {shown} {why}: {runs} runs instead"
+    if image.framework == "huggingface" and image.base != "pytorch":
+        yield f"the image is built on {image.base}; {release.on} runs instead, and reads the weights of PyTorch"
     if image.device != "cpu":
-        notes.append(f"the image asks for {image.device}; the CPU build of {name} runs")
-    return Runtime(image.framework, title, (release.requirement, *release.beside, *_ALSO), interpreter, tuple(notes))
+        yield f"the image asks for {image.device}; the CPU build of {release.on or name} runs"
 
 
 def runtime_of_directory(image: DirectoryImage, own: Interpreter) -> Runtime:
@@ -125,7 +161,10 @@ def runtime_of_directory(image: DirectoryImage, own: Interpreter) -> Runtime:
 
 
 def _why_unknown(image: Image) -> tuple[str, str]:
-    known = "images of scikit-learn (sagemaker-scikit-learn) and XGBoost (sagemaker-xgboost) run here"
+    known = (
+        "images of scikit-learn (sagemaker-scikit-learn), XGBoost (sagemaker-xgboost), PyTorch (pytorch-inference), Hugging "
+        "Face (huggingface-pytorch-inference) and TensorFlow (tensorflow-inference) run here"
+    )
     if image.framework == "byoc":
         message = f"The image {image.uri!r} is neither one that slipway knows nor registered as a directory image."
         return message, f"register its folder: slipway images add {image.repository} DIR; or use another: {known}"

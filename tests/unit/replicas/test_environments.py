@@ -8,6 +8,7 @@ import os
 import subprocess
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -184,3 +185,35 @@ def test_uv_sees_only_what_it_needs(tmp_path: Path) -> None:
         "UV_NO_PROGRESS",
         "NO_COLOR",
     }
+
+
+class Elsewhere(Fixed):
+    """Its framework has a second place where it may be found."""
+
+    requirements = ("frame==3.0+cpu", "beside")
+    otherwise: tuple[str, ...] = ()
+
+    async def runtime(self, image: str) -> Runtime:
+        return replace(await super().runtime(image), otherwise=self.otherwise)
+
+
+async def test_a_second_place_is_asked_where_the_first_lacks_the_framework(tmp_path: Path, index: Path) -> None:
+    wheel(tmp_path / "second", "frame", "3.0+cpu")
+    wheel(tmp_path / "second", "beside", "1.0")
+    environments = Elsewhere(str(tmp_path / "cache"), environ=make(tmp_path, index)._environ)
+    with pytest.raises(CannotRun, match=r"frame==3\.0\+cpu"):
+        await environments.ensure("img", ignore)
+    environments.otherwise = ("--find-links", str(tmp_path / "third"))
+    with pytest.raises(CannotRun) as caught:
+        await environments.ensure("img", ignore)
+    assert "UV_FIND_LINKS" in caught.value.failure.mend
+    environments.otherwise = ("--find-links", str(tmp_path / "second"))
+    built = await environments.ensure("img", ignore)
+    assert await asyncio.to_thread(say, built.python, "import frame; print(frame.VERSION)") == "3.0+cpu"
+
+
+async def test_folders_of_wheels_that_pip_knows_are_used(tmp_path: Path, index: Path) -> None:
+    environ = {name: value for name, value in os.environ.items() if not name.startswith("UV_")}
+    environ |= {"UV_NO_INDEX": "1", "PIP_FIND_LINKS": f"{tmp_path} {index}"}
+    built = await Fixed(str(tmp_path / "cache"), environ=environ).ensure("img", ignore)
+    assert await asyncio.to_thread(say, built.python, "import frame; print(frame.VERSION)") == "1.0"

@@ -28,6 +28,15 @@ def runs(uri: str, own: Version = (3, 11), *others: Version) -> Runtime:
         ("sagemaker-xgboost:3.0-5", (3, 12), (), "XGBoost 3.0.5 (python 3.12)"),
         ("sagemaker-xgboost:0.90-2-cpu-py3", (3, 11), (), "XGBoost 0.90 (python 3.11)"),
         ("sagemaker-xgboost:1.7-1", (3, 13), (), "XGBoost 2.1.4 (python 3.13)"),
+        ("pytorch-inference:2.3-cpu-py311", (3, 11), (), "PyTorch 2.13.0 (python 3.11)"),
+        ("sagemaker-pytorch:1.1.0-cpu-py3", (3, 12), (), "PyTorch 2.13.0 (python 3.12)"),
+        (
+            "huggingface-pytorch-inference:2.1.0-transformers4.37.0-cpu-py310-ubuntu22.04",
+            (3, 11),
+            (),
+            "transformers 4.57.6 on PyTorch 2.13.0 (python 3.11)",
+        ),
+        ("tensorflow-inference:2.16-cpu", (3, 11), (), "TensorFlow 2.21.0 (python 3.11)"),
         ("811284229777.dkr.ecr.us-east-1.amazonaws.com/xgboost:1", (3, 11), (), "XGBoost 0.90 (python 3.11)"),
     ],
 )
@@ -39,6 +48,17 @@ def test_the_nearest_says_so_and_the_exact_does_not() -> None:
     assert runs("sagemaker-scikit-learn:1.2-1-cpu-py3").notes == ()
     (note,) = runs("sagemaker-scikit-learn:1.0-1-cpu-py3").notes
     assert note == "scikit-learn 1.0 has no wheels for an installed Python: 1.1.3 on Python 3.11 runs instead"
+
+
+def test_what_a_deep_learning_image_does_not_get_is_said() -> None:
+    assert runs("pytorch-inference:2.13.0-cpu-py311").notes == ()
+    assert runs("pytorch-inference:2.3-gpu-py311").notes == (
+        "PyTorch 2.3 is asked for: 2.13.0 on Python 3.11 runs instead",
+        "the image asks for gpu; the CPU build of PyTorch runs",
+    )
+    assert runs("huggingface-tensorflow-inference:2.6-transformers4.57-cpu-py38-ubuntu20.04").notes == (
+        "the image is built on tensorflow; PyTorch 2.13.0 runs instead, and reads the weights of PyTorch",
+    )
 
 
 def test_numpy_below_two_for_old_releases() -> None:
@@ -53,7 +73,7 @@ def test_other_interpreters_are_searched_only_when_needed() -> None:
     assert runtime_of("sagemaker-xgboost:1.7-1", Interpreter("own", (3, 11)), fail).interpreter.path == "own"
 
 
-@pytest.mark.parametrize("uri", ["mine:1", "763104351884.dkr.ecr.us-east-1.amazonaws.com/pytorch-inference:2.3-cpu-py311"])
+@pytest.mark.parametrize("uri", ["mine:1", "763104351884.dkr.ecr.us-east-1.amazonaws.com/djl-inference:0.30.0-lmi12.0.0-cu124"])
 def test_other_images_are_refused_by_name(uri: str) -> None:
     with pytest.raises(CannotRun) as caught:
         runs(uri)

@@ -56,3 +56,30 @@ def sklearn_env() -> str:
                     pytest.skip(f"scikit-learn cannot be installed here: {done.stderr[-300:]}")
             (base / key / "complete").touch()
     return str(python)
+
+
+def image_python(image: str) -> str:
+    """The interpreter that `slipway` runs an image with, built if it is not there."""
+    command = [sys.executable, "-m", "slipway.cli.main", "images", "show", "--python", image]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"the environment cannot be built here: {done.stderr[-300:]}")
+    return done.stdout.strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="session")
+def torch_env() -> str:
+    """Path of a Python with PyTorch: that of the image."""
+    return image_python("pytorch-inference:2.3-cpu-py311")
+
+
+@pytest.fixture(scope="session")
+def tensorflow_env() -> str:
+    """Path of a Python with TensorFlow: that of the image."""
+    return image_python("tensorflow-inference:2.16-cpu")
+
+
+@pytest.fixture(scope="session")
+def transformers_env() -> str:
+    """Path of a Python with transformers on PyTorch: that of the image."""
+    return image_python("huggingface-pytorch-inference:2.1.0-transformers4.37.0-cpu-py310-ubuntu22.04")

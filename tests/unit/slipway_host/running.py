@@ -100,6 +100,8 @@ class Host:
         self.run.mkdir()
         self.process: subprocess.Popen[bytes] | None = None
         self.clients: list[FrameClient] = []
+        self.patience = 0.0
+        """Time (monotonic) until which `start` goes on waiting: a large framework's import takes a while."""
         self.config: dict[str, Any] = {
             "flavour": "sklearn",
             "model_dir": str(self.model),
@@ -131,6 +133,8 @@ class Host:
     def start(self, environment: Mapping[str, str] | None = None, **config: Any) -> Host:
         self.launch(environment, **config)
         reply = self.ping(30)
+        while reply.status == 503 and time.monotonic() < self.patience:
+            reply = self.ping(30)
         assert reply.status == 200, self.output()
         return self
 
@@ -149,7 +153,7 @@ class Host:
     def fails(self, environment: Mapping[str, str] | None = None, **config: Any) -> dict[str, Any]:
         self.launch(environment, **config)
         assert self.process is not None
-        assert self.process.wait(60) == 1, self.output()
+        assert self.process.wait(max(60.0, self.patience - time.monotonic())) == 1, self.output()
         report: dict[str, Any] = json.loads((self.run / "failure.json").read_text())
         return report
 

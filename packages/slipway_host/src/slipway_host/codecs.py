@@ -70,6 +70,20 @@ def from_npy(data: bytes, allow_pickle: bool = False) -> Any:
     return numpy().load(io.BytesIO(data), allow_pickle=allow_pickle)
 
 
+def decode_a(data: str | bytes, content_type: str, allow_pickle: bool = False) -> Any:
+    """Family A by content type (parameters ignored). Raises UnsupportedFormat, ValueError."""
+    kind = media_type(content_type)
+    if kind == JSON:
+        return from_json(data)
+    if kind == CSV:
+        return from_csv_a(data)
+    if kind == NPY and isinstance(data, bytes):
+        return from_npy(data, allow_pickle)
+    if kind == NPZ and isinstance(data, bytes):
+        return from_npz(data)
+    raise UnsupportedFormat(content_type)
+
+
 def from_npz(data: bytes) -> Any:
     import scipy.sparse  # noqa: PLC0415  optional, see numpy()
 
@@ -99,6 +113,15 @@ def to_csv(value: Any) -> str:
         return "".join([f"{cell}\n" for cell in cells])
     out = io.StringIO()
     csv.writer(out, lineterminator="\n").writerows([[str(cell) for cell in row] for row in cells])
+    return out.getvalue()
+
+
+def to_csv_a(value: Any) -> str:
+    """Family A: `savetxt`; one dimension gives a value per line. Raises ValueError for a single number and a cube."""
+    if isinstance(value, str):
+        return value
+    out = io.StringIO()
+    numpy().savetxt(out, value, delimiter=",", fmt="%s")
     return out.getvalue()
 
 

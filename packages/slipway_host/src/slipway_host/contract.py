@@ -66,10 +66,18 @@ class Place:
 class Functions:
     """The functions a script defines; None for those it does not."""
 
-    NAMES = ("model_fn", "input_fn", "predict_fn", "output_fn", "transform_fn", "execution_parameters_fn")
-    COUNTS: ClassVar[dict[str, int]] = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}
+    NAMES = (
+        "pre_model_fn", "model_fn", "model_warmup_fn", "input_fn", "predict_fn", "output_fn", "transform_fn",
+        "execution_parameters_fn",
+    )  # fmt: skip
+    COUNTS: ClassVar[dict[str, int]] = {
+        "pre_model_fn": 1, "model_fn": 1, "model_warmup_fn": 2, "input_fn": 2, "predict_fn": 2, "output_fn": 2,
+        "transform_fn": 4,
+    }  # fmt: skip
 
+    pre_model_fn: Callable[..., Any] | None
     model_fn: Callable[..., Any] | None
+    model_warmup_fn: Callable[..., Any] | None
     input_fn: Callable[..., Any] | None
     predict_fn: Callable[..., Any] | None
     output_fn: Callable[..., Any] | None
@@ -180,13 +188,14 @@ def import_script(path: str, place: Place) -> ModuleType:
     return module
 
 
-def load_functions(place: Place, context: bool) -> Functions | None:
-    """The script's functions, with model_fn among them; None without a script. Raises LoadError and what user code raises."""
+def load_functions(place: Place, context: bool, needs_model_fn: bool = True) -> Functions | None:
+    """The script's functions, with model_fn among them unless the flavour can load a model itself; None without a script.
+    Raises LoadError and what user code raises."""
     path = find_script(place)
     if path is None:
         return None
     functions = Functions(import_script(path, place), context)
-    if functions.model_fn is None:
+    if functions.model_fn is None and needs_model_fn:
         raise LoadError(
             "model-fn-error",
             f"{os.path.basename(path)} defines no model_fn",

@@ -17,7 +17,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
-from . import memory
+from . import failures_torch, memory
 from .contract import LoadError, Place, listing
 
 TAIL = 40
@@ -56,7 +56,7 @@ def explain(error: BaseException, place: Place) -> Report:
     lines = traceback_lines(error)
     if isinstance(error, LoadError):
         return Report(error.kind, str(error), error.mend, [])
-    for case in (_memory, _exit, _syntax, _pickle, _import, _missing_file):
+    for case in (_memory, _exit, _syntax, failures_torch.explain, _pickle, _import, _missing_file):
         found = case(error, place)
         if found is not None:
             return Report(found[0], found[1], found[2], lines)

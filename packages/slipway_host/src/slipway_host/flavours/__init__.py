@@ -13,7 +13,7 @@ from ..contract import LoadError, Place
 if TYPE_CHECKING:
     from ..service import Service
 
-NAMES = ("sklearn", "xgboost")
+NAMES = ("sklearn", "xgboost", "pytorch", "huggingface", "tensorflow")
 
 
 def load(name: str, place: Place) -> Service:

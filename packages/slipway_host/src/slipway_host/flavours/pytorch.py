@@ -1,0 +1,120 @@
+"""PyTorch (containers.md 3.4): TorchScript without a script, json, csv and npy in and out, the five functions with context.
+
+torch is imported when a default function first needs it: a script decides for itself.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from .. import codecs
+from ..contract import LoadError, Place, listing
+from ..service import Defaults, ScriptService, Service
+from . import toolkit
+from .sklearn import switch
+
+_MODELS = (".pt", ".pth")
+_BATCHING = {
+    "SAGEMAKER_TS_BATCH_SIZE": "each call of the script gets one request",
+    "SAGEMAKER_TS_MAX_BATCH_DELAY": "no request waits for others",
+    "SAGEMAKER_TS_MIN_WORKERS": "SAGEMAKER_MODEL_SERVER_WORKERS says how many workers there are",
+    "SAGEMAKER_TS_MAX_WORKERS": "SAGEMAKER_MODEL_SERVER_WORKERS says how many workers there are",
+    "SAGEMAKER_TS_RESPONSE_TIMEOUT": "the endpoint's own limit holds",
+}
+"""TorchServe's variables, and what holds instead; a batch size of 1 is what we do."""
+
+
+def torch() -> Any:
+    """The environment's torch."""
+    import torch as module  # noqa: PLC0415  costs seconds, and this is what wraps it
+
+    return module
+
+
+class _Defaults(Defaults):
+    def __init__(self, place: Place) -> None:
+        self._pickle = switch(place, "SLIPWAY_ALLOW_PICKLE")
+        self._accept = place.environment.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "") or codecs.JSON
+        self._ready: Any = None
+        """The model that is on its device and in eval mode."""
+
+    def input_fn(self, data: str | bytes, content_type: str) -> Any:
+        """json and csv as a FloatTensor, npy with its own type."""
+        array = codecs.decode_a(data, content_type, self._pickle)
+        if codecs.media_type(content_type) in codecs.TEXT:
+            array = array.astype("float32")
+        return torch().from_numpy(array).to(_device())
+
+    def predict_fn(self, data: Any, model: Any) -> Any:
+        if model is not self._ready:
+            model.to(_device())
+            model.eval()
+            self._ready = model
+        with torch().no_grad():
+            return model(data)
+
+    def output_fn(self, prediction: Any, accept: str) -> Any:
+        kind = codecs.accepted(accept, self._accept)
+        if isinstance(prediction, torch().Tensor):
+            prediction = prediction.detach().cpu().numpy().tolist()
+        if kind == codecs.CSV:
+            return codecs.to_csv_a(prediction), kind
+        return codecs.encode(prediction, kind), kind
+
+
+def _device() -> str:
+    return "cuda" if torch().cuda.is_available() else "cpu"
+
+
+def load(place: Place) -> Service:
+    """Raises LoadError, and what user code raises."""
+    if handler := place.environment.get("SAGEMAKER_HANDLER", ""):
+        raise LoadError(
+            "model-fn-error",
+            f"SAGEMAKER_HANDLER names {handler}, and TorchServe's own handlers are not supported.",
+            "move its code into code/inference.py (model_fn, input_fn, predict_fn, output_fn) and remove the variable",
+        )
+    _tell_batching(place)
+    functions, model = toolkit.load(place, lambda: _torchscript(place), hooks=True)
+    return ScriptService(place, functions, model, _Defaults(place))
+
+
+def _tell_batching(place: Place) -> None:
+    """TorchServe's settings that change nothing here, said in the log. Raises LoadError for one that is no number."""
+    for name, instead in _BATCHING.items():
+        value = place.environment.get(name, "").strip()
+        if value and not value.isdigit():
+            raise LoadError("model-fn-error", f"{name} is {value!r}, which is no number.", f"set {name} to a whole number")
+        if value and value != "1":
+            sys.stderr.write(f"[slipway] {name}={value} has no effect: {instead}\n")
+
+
+def _torchscript(place: Place) -> Any:
+    """model.pt, else the one *.pt or *.pth at the archive's top, as TorchScript. Raises LoadError."""
+    present = sorted(os.listdir(place.model_dir)) if os.path.isdir(place.model_dir) else []
+    models = ["model.pt"] if "model.pt" in present else [name for name in present if name.endswith(_MODELS)]
+    if len(models) != 1:
+        what = f"there are {len(models)} ({', '.join(models[:5])})" if models else f"it holds {listing(place.model_dir)}"
+        raise LoadError(
+            "no-model",
+            f"Exactly one .pth or .pt file is required for PyTorch models at the top of the model archive: {what}.",
+            "put model.pt, saved by torch.jit.save, at the top of model.tar.gz, or code/inference.py with a model_fn into it",
+        )
+    place.stage = f"loading {models[0]}"
+    path = os.path.join(place.model_dir, models[0])
+    if os.path.getsize(path) == 0:
+        raise LoadError("no-model", f"{models[0]} is empty.", "save the model again and pack the archive anew")
+    try:
+        return torch().jit.load(path, map_location=_device())
+    except RuntimeError as error:
+        if "memory" in str(error):
+            raise
+        first = (str(error).strip().splitlines() or [""])[0][:300]
+        raise LoadError(
+            "model-fn-error",
+            f"Failed to load {models[0]}. Please ensure model is saved using torchscript ({first}).",
+            "save it with torch.jit.save(torch.jit.script(model), 'model.pt'); for a state dict or a pickled model, put a "
+            "model_fn that builds the class and loads it into code/inference.py",
+        ) from error
