@@ -122,6 +122,8 @@ class Checker(Watcher):
         self._said: set[tuple[int, int]] = set()
         """Id and lease of every settlement that control has heard."""
         self._zero_since: float | None = None
+        self._late: dict[int, float] = {}
+        """Since when requests are seen queued that have expired."""
         self._last_message = 0
         self._external = site.external
 
@@ -332,9 +334,12 @@ class Checker(Watcher):
         self._look_at_range()
         self._look_at_backlog()
         if not self.control_up or now - self.control_since < 10.0:
+            self._late.clear()
             return
         for row in self.rows.values():
-            if row.state == "queued" and row.expires + 10.0 < now and row.decided is None:
+            if row.state != "queued" or row.expires > now or row.decided is not None:
+                self._late.pop(row.id, None)
+            elif now - self._late.setdefault(row.id, now) > 5.0:
                 self.fail(f"{row.inference_id} is queued {now - row.expires:.1f} s after its expiry")
             if row.state == "running" and (execution := self.running.get(row.inference_id)) is not None:
                 over = now - execution.begun - execution.timeout
