@@ -320,7 +320,7 @@ class Checker(Watcher):
         for each in inference_ids:
             self.running.pop(each, None)
 
-    def failed_to_start(self) -> None:
+    def replica_failed(self) -> None:
         """The endpoint goes back to what it had, which the range may not allow any more."""
         self._excuses += 1
 

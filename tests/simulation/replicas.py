@@ -38,7 +38,7 @@ class Watcher:
     def begun(self, ask: Ask, worker: Worker) -> None: ...
     def ended(self, ask: Ask, worker: Worker) -> None: ...
     def stopping(self, worker: Worker) -> None: ...
-    def failed_to_start(self) -> None: ...
+    def replica_failed(self) -> None: ...
 
 
 class Transport(asyncio.Transport):
@@ -270,7 +270,7 @@ class Keeper:
             return
         if self.failing:
             self.failing -= 1
-            self.watcher.failed_to_start()
+            self.watcher.replica_failed()
             self._exit(replica, Failure("exited", "it broke"))
             return
         replica.workers = [Worker(self.site, replica, index, self.watcher) for index in range(self.count)]
@@ -300,6 +300,7 @@ class Keeper:
         """The whole container dies."""
         if replica.state.phase == "ready":
             self.site.say(f"*** replica {replica.id} dies")
+            self.watcher.replica_failed()
             self._exit(replica, Failure("exited", "it was killed", exit_code=137))
 
     def _exit(self, replica: Replica, failure: Failure | None) -> None:

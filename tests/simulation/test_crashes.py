@@ -7,7 +7,7 @@ import itertools
 import pytest
 
 from tests.simulation import crashes
-from tests.simulation.run import Library
+from tests.simulation.run import Library, Simulation
 from tests.simulation.site import Kill
 
 
@@ -27,6 +27,14 @@ def test_at_two_durable_steps(library: Library, name: str) -> None:
         if f"{first.step}, {first.role}" == name:
             external = "publish" in f"{first.step} {second.step}"
             crashes.run(library, external, first, second)
+
+
+def test_a_dispatcher_dies_before_it_publishes_and_the_endpoint_is_deleted(library: Library) -> None:
+    """No dispatcher has a reason to come for that answer; it was won, and is shown all the same."""
+    plan = crashes.plan(True, frozenset({Kill("publish output", 1, "dispatcher")}))
+    plan.events = [(3.9, "delete")]
+    checker = Simulation(library, plan).run()
+    assert checker.summary() == {"succeeded": 1, "failed": 1}
 
 
 @pytest.mark.heavy

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 
 from slipway.control.asynchronous import Asynchronous, Surroundings
-from slipway.store import jobs, jobs_claims, jobs_places
+from slipway.core.asynchronous import Staged
+from slipway.store import jobs, jobs_claims, jobs_places, jobs_publications
 from slipway.store.db import Connection
 from slipway.store.jobs import Queue
 from slipway.store.jobs_places import Version
@@ -25,6 +26,8 @@ ROUNDS = 20
 
 PutFailure = Callable[[str, str, str], Awaitable[bool]]
 """Give an external store a failure object (account, location, content); False: try again later."""
+Publish = Callable[[Staged], Awaitable[bool]]
+"""Show an answer in an external store under its key; False: try again later."""
 
 
 class Keeping:
@@ -37,12 +40,14 @@ class Keeping:
         *,
         kept_seconds: float,
         put_failure: PutFailure | None = None,
+        publish: Publish | None = None,
     ) -> None:
-        """`kept_seconds`: of a settled request's record. `put_failure`: where objects are in an external store."""
+        """`kept_seconds`: of a settled request's record. `put_failure`, `publish`: where objects are in an external store."""
         self._world = world
         self._asynchronous = asynchronous
         self._kept_seconds = kept_seconds
         self._put_failure = put_failure
+        self._publish = publish
         self._began = world.now()
         self._adopted = False
         self._forgot = 0.0
@@ -65,6 +70,8 @@ class Keeping:
             if self._asynchronous.may_reap:
                 roll = world.roll()
                 await self._rounds(lambda c: jobs_claims.reap(c, world.rules, world.now(), roll))
+            if self._publish is not None:
+                await self._publish_orphans(self._publish)
         await self._adopt(now)
         if self._put_failure is not None and await self._pay(self._put_failure):
             soon = min(soon, BUSY_SECONDS)
@@ -127,6 +134,15 @@ class Keeping:
         paid = [ident for ident, account, location, content in owed if await put(account, location, content)]
         await self._world.db.write(lambda c: jobs_claims.paid(c, paid))
         return len(paid) < len(owed) or len(owed) == jobs_claims.CHUNK
+
+    async def _publish_orphans(self, publish: Publish) -> None:
+        """Answers whose endpoint went before they were shown: no dispatcher claims for it any more."""
+        found = await self._world.db.read(jobs_publications.unpublished)
+        shown = [ident for ident, staged in found if await publish(staged)]
+        if shown:
+            world = self._world
+            result = await world.db.write(lambda c: jobs_publications.published(c, shown, world.rules, world.now()))
+            self._asynchronous.ended(result)
 
     async def _forget(self, before: float) -> None:
         for _ in range(ROUNDS):

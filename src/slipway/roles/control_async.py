@@ -7,16 +7,19 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import cast
 
 from slipway.backing.logs import Logs
 from slipway.backing.metrics import Metrics
 from slipway.backing.objects import Attributes, Objects
 from slipway.backing.objects_embedded import EmbeddedObjects
+from slipway.backing.objects_external import ExternalObjects
+from slipway.backing.objects_staging import ExternalStaging
 from slipway.control.asynchronous import Asynchronous, Surroundings
 from slipway.control.asynchronous_ends import Ends
 from slipway.control.asynchronous_keeping import Keeping
 from slipway.control.asynchronous_metrics import BacklogMetrics, Served
-from slipway.core.asynchronous import AcceptAnswer, AcceptRequest
+from slipway.core.asynchronous import AcceptAnswer, AcceptRequest, Staged
 from slipway.core.filter_policies import TooMuchWork
 from slipway.core.routing import Endpoint
 from slipway.core.s3_events import Origin
@@ -81,6 +84,7 @@ class AsyncParts:
             self.link,
             kept_seconds=settings.limits.async_kept_seconds,
             put_failure=self._put_failure if rules.external else None,
+            publish=self._publish if rules.external else None,
         )
         self.metrics = BacklogMetrics(db, metrics, self._served, now, settings.time_scale)
         self._publishing: asyncio.Task[None] | None = None
@@ -119,6 +123,15 @@ class AsyncParts:
         except AwsError as error:
             logger.warning("failure-object-not-written", extra={"bucket": where.bucket, "error": error.code})
             return error.code in _NEVER
+        return True
+
+    async def _publish(self, staged: Staged) -> bool:
+        """In an external store: copied to its key, which is safe to repeat; then the attempt goes."""
+        try:
+            await ExternalStaging(cast("ExternalObjects", self._objects), str).publish(staged)
+        except AwsError as error:
+            logger.warning("answer-not-published", extra={"bucket": staged.bucket, "error": error.code})
+            return False
         return True
 
 

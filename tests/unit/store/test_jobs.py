@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from slipway.core.asynchronous import AsyncOptions, Staged
-from slipway.store import jobs, jobs_claims, jobs_places, jobs_queries
+from slipway.store import jobs, jobs_claims, jobs_places, jobs_publications, jobs_queries
 from slipway.store.jobs import Accepted
 from slipway.store.jobs_claims import Taker
 from slipway.store.jobs_queries import Wanted
@@ -459,6 +459,22 @@ def test_what_was_won_and_not_published_is_published_by_the_next_one(store: Stor
     assert third.publish == staged
     assert store.settle(replace(succeeded(third), kind="published", staged=None)) == [True]
     assert store.job(ident).state == "succeeded"
+    assert store.counters() == store.counted()
+
+
+def test_what_was_won_for_an_endpoint_that_is_gone_waits_for_control(store: Store) -> None:
+    store.external = True
+    (ident,) = store.accepted()
+    staged = Staged("bucket", "out/x.out", 3, "e", "text/csv", attempt_key="attempts/1")
+    store.settle(replace(succeeded(store.claim()[0]), staged=staged))
+    store.write(lambda c: jobs_claims.reap(c, store.rules, store.now, gone={"1.a"}, overdue=False))
+    assert store.write(jobs_publications.unpublished) == [], "dispatchers claim it"
+    store.delete()
+    assert store.write(jobs_publications.unpublished) == [(ident, staged)]
+    assert len(store.end(jobs_publications.published, [ident]).settled) == 1
+    assert (store.job(ident).state, len(store.told)) == ("succeeded", 1)
+    assert store.end(jobs_publications.published, [ident]).settled == []
+    assert store.write(jobs_publications.unpublished) == []
     assert store.counters() == store.counted()
 
 
