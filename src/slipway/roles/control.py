@@ -61,6 +61,7 @@ from slipway.services.served import MODULES, SERVICES
 from slipway.settings import Settings
 from slipway.store import keys, leases, topics
 from slipway.store.db import Db, StoreError
+from slipway.store.jobs_settle import Rules
 from slipway.store.leases import LeaseLost
 from slipway.wire import signatures
 from slipway.wire.errors import AwsError
@@ -153,9 +154,38 @@ class Control:
             async_drain_seconds=settings.limits.async_timeout_seconds + 60,
         )
         self.instances = Instances(keeper, self.reconciler.wake, time.time, settings.stop_grace_seconds)
-        self.endpoints = Endpoints(
+        self.endpoints = self._make_endpoints()
+        self.autoscaler = self._make_autoscaler()
+        self.keys = Keys(db, time.time)
+        seal = Signer(settings.data_dir, settings.local_url)
+        self.deliveries = Deliveries(db, seal, guard(settings.notify_allow, loopback=settings.on_loopback), time.time)
+        rules = control_async.rules(settings, self.objects, seal)
+        self.world = self._make_world(seal, rules)
+        self.asynchronous = AsyncParts(
+            settings,
+            db,
+            self.objects,
+            self.logs,
+            self.metrics,
+            rules=rules,
+            accept=Acceptor(self.world),
+            routed=self.routes.entries,
+            wake=self.reconciler.wake,
+            steady=time.monotonic,
+        )
+        self.hosting = HostingMetrics(self.metrics, self.routes.entries, self._replicas_use)
+        self.exposition = Exposition(db, self.hosting, self.routes.entries)
+        self.alarms = Alarms(db, self.metrics, time.time, self.reconciler.wake, seal)
+        self._kinds = self._make_kinds()
+        """What the reconciler is woken for (`wake(kind, key)`), who sees to it, and seconds until the next time (or None)."""
+        router = Router(ServiceModels(SERVICES))
+        self.server = Server(Dispatcher(self.world, router, MODULES, self.keys), limits=HttpLimits())
+
+    def _make_endpoints(self) -> Endpoints:
+        settings = self.settings
+        return Endpoints(
             Surroundings(
-                db=db,
+                db=self.db,
                 instances=self.instances,
                 head=self._head,
                 making=Making(
@@ -174,9 +204,12 @@ class Control:
             ),
             self.routes,
         )
-        self.autoscaler = Autoscaler(
+
+    def _make_autoscaler(self) -> Autoscaler:
+        settings = self.settings
+        return Autoscaler(
             autoscaler.Surroundings(
-                db=db,
+                db=self.db,
                 metrics=self.metrics,
                 wake=self.reconciler.wake,
                 now=time.time,
@@ -185,13 +218,11 @@ class Control:
                 enforce_quotas=settings.limits.enforce_quotas,
             )
         )
-        self.keys = Keys(db, time.time)
-        seal = Signer(settings.data_dir, settings.local_url)
-        self.deliveries = Deliveries(db, seal, guard(settings.notify_allow, loopback=settings.on_loopback), time.time)
-        rules = control_async.rules(settings, self.objects, seal)
-        self.world = World(
-            settings=settings,
-            db=db,
+
+    def _make_world(self, seal: Signer, rules: Rules) -> World:
+        return World(
+            settings=self.settings,
+            db=self.db,
             objects=self.objects,
             logs=self.logs,
             metrics=self.metrics,
@@ -205,22 +236,9 @@ class Control:
             async_ended=lambda result: self.asynchronous.link.ended(result),
             exposition=lambda: self.exposition.text(),
         )
-        self.asynchronous = AsyncParts(
-            settings,
-            db,
-            self.objects,
-            self.logs,
-            self.metrics,
-            rules=rules,
-            accept=Acceptor(self.world),
-            routed=self.routes.entries,
-            wake=self.reconciler.wake,
-            steady=time.monotonic,
-        )
-        self.hosting = HostingMetrics(self.metrics, self.routes.entries, self._replicas_use)
-        self.exposition = Exposition(db, self.hosting, self.routes.entries)
-        self.alarms = Alarms(db, self.metrics, time.time, self.reconciler.wake, seal)
-        self._kinds: Mapping[str, Callable[[str], Awaitable[float | None]]] = {
+
+    def _make_kinds(self) -> Mapping[str, Callable[[str], Awaitable[float | None]]]:
+        return {
             KIND: self.endpoints.reconcile,
             STRAY: self._stray,
             KEYS: self._keep_keys,
@@ -228,11 +246,8 @@ class Control:
             alarms.KIND: self.alarms.reconcile,
             autoscaler.KIND: self.autoscaler.reconcile,
             asynchronous.KIND: self.asynchronous.keeping.reconcile,
-            queue_sweep.KIND: QueueSweep(db, time.time).reconcile,
+            queue_sweep.KIND: QueueSweep(self.db, time.time).reconcile,
         }
-        """What the reconciler is woken for (`wake(kind, key)`), who sees to it, and seconds until the next time (or None)."""
-        router = Router(ServiceModels(SERVICES))
-        self.server = Server(Dispatcher(self.world, router, MODULES, self.keys), limits=HttpLimits())
 
     @classmethod
     async def open(cls, settings: Settings, *, keeper: Keeper | None = None, feed: Stoppable | None = None) -> Control:
