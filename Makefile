@@ -23,7 +23,7 @@ demo: $(STAMP) ## deploy a really trained model in a temporary folder and call i
 	@$(BIN)/python examples/demo.py
 
 test: $(STAMP) ## all tests, the long ones in their short form
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup -m "not heavy"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not heavy"
 
 heavy: $(STAMP) ## the long tests
 	@$(BIN)/python -m pytest -m heavy

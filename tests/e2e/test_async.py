@@ -14,7 +14,7 @@ from slipway.cli.launch import temporary
 from tests.e2e.asynchronous import ADD, Asynchronous
 from tests.e2e.deployments import BUCKET, IDENTITY, Deployments, script, until
 
-pytestmark = [pytest.mark.xdist_group("e2e-async"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.timeout(180)]
 
 
 @pytest.fixture(scope="module")

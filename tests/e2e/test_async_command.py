@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.asynchronous import ADD, Asynchronous
 from tests.e2e.deployments import Deployments, script, until
 
-pytestmark = [pytest.mark.xdist_group("e2e-async-command"), pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.timeout(180)]
 
 
 class Commands:

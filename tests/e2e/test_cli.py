@@ -18,8 +18,6 @@ from slipway.cli import launch
 from slipway.cli.main import COMMANDS
 from tests.e2e.deployments import IDENTITY, Deployments, script, until
 
-pytestmark = pytest.mark.xdist_group("e2e-cli")
-
 
 def slipway(*arguments: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "slipway.cli.main", *arguments]

@@ -18,8 +18,6 @@ from botocore.exceptions import ClientError
 from slipway.cli.launch import temporary
 from tests.e2e.deployments import Deployments, archive, until
 
-pytestmark = pytest.mark.xdist_group("e2e-directory-images")
-
 SERVER = """\
 #!/usr/bin/env python3
 import http.server, json, os, signal, sys, threading, time

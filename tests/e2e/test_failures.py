@@ -12,8 +12,6 @@ from botocore.exceptions import ClientError
 from slipway.cli.launch import temporary
 from tests.e2e.deployments import BUCKET, IDENTITY, ROLE, SKLEARN, XGBOOST, Deployments, archive, script
 
-pytestmark = pytest.mark.xdist_group("e2e-failures")
-
 
 @pytest.fixture(autouse=True)
 def within_seconds() -> object:

@@ -13,7 +13,7 @@ from slipway_host import recordio
 from slipway_host.recordio import Record, Tensor
 from tests.e2e.deployments import Deployments, archive
 
-pytestmark = [pytest.mark.xdist_group("e2e-frameworks"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.timeout(300)]
 
 XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 SLIPWAY = (sys.executable, "-m", "slipway.cli.main")

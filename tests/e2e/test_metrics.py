@@ -17,7 +17,7 @@ from botocore.exceptions import ClientError
 from slipway.cli.launch import temporary
 from tests.e2e.deployments import IDENTITY, Deployments, script, until
 
-pytestmark = [pytest.mark.xdist_group("e2e-metrics"), pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.timeout(240)]
 
 DIMENSIONS = [{"Name": "EndpointName", "Value": "measured"}, {"Name": "VariantName", "Value": "AllTraffic"}]
 FAILING = IDENTITY.replace("    return data,", '    if len(data) == 3:\n        raise ValueError("bad")\n    return data,')

@@ -14,8 +14,6 @@ from botocore.exceptions import ClientError
 from tests.e2e.deployments import BUCKET, IDENTITY, SKLEARN, XGBOOST, Deployments, archive, until
 from tests.faults.load import hosts, role
 
-pytestmark = pytest.mark.xdist_group("e2e-models")
-
 SLIPWAY = [sys.executable, "-m", "slipway.cli.main"]
 
 

@@ -16,8 +16,6 @@ from tests import postgres
 from tests.e2e.deployments import BUCKET, IDENTITY, Deployments, script, until
 from tests.faults.load import hosts, load, role
 
-pytestmark = pytest.mark.xdist_group("e2e-postgres")
-
 SAYS = "def model_fn(d):\n    return None\ndef transform_fn(m, data, ct, accept):\n    return %r, 'text/plain'\n"
 
 

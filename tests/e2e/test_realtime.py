@@ -13,8 +13,6 @@ from botocore.exceptions import ClientError, EventStreamError
 
 from tests.e2e.deployments import IDENTITY, ROLE, Deployments, archive, script, until
 
-pytestmark = pytest.mark.xdist_group("e2e-realtime")
-
 
 @pytest.fixture(scope="module")
 def identity(server: Deployments) -> str:

@@ -15,7 +15,7 @@ from slipway.cli.launch import child_environment, temporary
 from tests.e2e.asynchronous import ADD, Asynchronous
 from tests.e2e.deployments import Deployments, script, until
 
-pytestmark = [pytest.mark.xdist_group("e2e-scaling"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.timeout(300)]
 
 REQUESTS = 60
 VARIANT: dict[str, Any] = {

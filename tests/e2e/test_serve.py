@@ -20,8 +20,6 @@ import pytest
 from slipway.cli.main import main
 from tests.e2e.deployments import archive, until
 
-pytestmark = pytest.mark.xdist_group("e2e-serve")
-
 SCRIPT = """
 def model_fn(model_dir):
     return FACTOR

@@ -12,7 +12,7 @@ from tests.e2e.asynchronous import Asynchronous, Request
 from tests.e2e.deployments import SCRIPT_MODE, Deployments, script, until
 from tests.e2e.test_async_command import Commands
 
-pytestmark = [pytest.mark.xdist_group("faults-async-abandoned"), pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.timeout(120)]
 
 GRACE = 5.0
 """How long a worker may go on with a request that nobody waits for any more (design.md 2)."""

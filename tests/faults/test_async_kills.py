@@ -26,8 +26,6 @@ from tests.faults.async_consumer import Consumer
 from tests.faults.async_killer import Killer
 from tests.faults.async_model import Executions
 
-pytestmark = [pytest.mark.xdist_group("faults-async-kills")]
-
 REQUESTS = int(os.environ.get("SLIPWAY_KILLS_REQUESTS", "2000"))
 """Of the heavy form."""
 KILLS = int(os.environ.get("SLIPWAY_KILLS", "60"))

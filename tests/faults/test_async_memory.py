@@ -15,7 +15,7 @@ from tests.e2e.deployments import BUCKET, IDENTITY, Deployments, script
 from tests.faults.load import role
 from tests.faults.test_s3_memory import MB, forget_peak, peak
 
-pytestmark = [pytest.mark.xdist_group("faults-async-memory"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.timeout(300)]
 
 GROWTH = 120 * MB
 

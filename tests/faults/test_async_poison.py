@@ -23,7 +23,7 @@ from tests.faults.async_clients import Clients
 from tests.faults.async_consumer import Consumer
 from tests.faults.async_model import Executions
 
-pytestmark = [pytest.mark.xdist_group("faults-async-poison"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.timeout(300)]
 
 REQUESTS = 300
 SHARE = 100

@@ -26,9 +26,6 @@ def mount(folder: Path) -> str:
     return told.stderr.strip()
 
 
-pytestmark = pytest.mark.xdist_group("faults-full-disk")
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "disk"

@@ -28,7 +28,6 @@ from slipway.cli.launch import temporary
 from tests.e2e.deployments import IDENTITY, SCRIPT_MODE, Deployments, archive, script, until
 
 pytestmark = [
-    pytest.mark.xdist_group("faults-hostile-model"),
     pytest.mark.skipif(os.geteuid() != 0, reason="these run against the sandbox that root gets: a user for each replica"),
 ]
 

@@ -10,14 +10,11 @@ import time
 from pathlib import Path
 
 import psutil
-import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
 
 from slipway.cli import launch
 from tests.e2e.deployments import IDENTITY, Deployments, script, until
 from tests.faults.load import hosts, load, role
-
-pytestmark = pytest.mark.xdist_group("faults-kills")
 
 
 def test_with_control_dead_the_gateway_keeps_answering(server: Deployments) -> None:

@@ -13,8 +13,6 @@ from tests.aws.test_s3_memory import Endless, Sink
 from tests.e2e.deployments import BUCKET, Deployments
 from tests.faults.load import role
 
-pytestmark = pytest.mark.xdist_group("faults-s3-memory")
-
 MB = 1024 * 1024
 GROWTH = 120 * MB
 """Of each process (issue 2: "1 GB up and down within 120 MB of memory")."""

@@ -15,8 +15,6 @@ from slipway.cli.launch import temporary
 from tests.e2e.deployments import IDENTITY, Deployments, script, until
 from tests.faults.load import role
 
-pytestmark = pytest.mark.xdist_group("faults-slow-clients")
-
 MB = 1024 * 1024
 LARGE = 4 * MB
 

@@ -9,12 +9,9 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 from botocore.exceptions import ClientError
 
 from tests.e2e.deployments import Deployments, script, until
-
-pytestmark = pytest.mark.xdist_group("faults-sweep")
 
 THREADS, CALLS = 8, 50
 NAMES = ("one", "two", "three")

@@ -12,8 +12,6 @@ from botocore.exceptions import ClientError, EventStreamError
 from slipway.cli.launch import temporary
 from tests.e2e.deployments import Deployments, script, until
 
-pytestmark = pytest.mark.xdist_group("faults-timeouts")
-
 LIMIT = 1.0
 GRACE = 5.0
 """How long a worker may go on with a request that nobody waits for any more (design.md 2)."""

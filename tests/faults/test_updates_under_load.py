@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.e2e.deployments import Deployments, script
 from tests.faults.load import load
-
-pytestmark = pytest.mark.xdist_group("faults-updates")
 
 SAYS = "def model_fn(d):\n    return None\ndef transform_fn(m, data, ct, accept):\n    return %r, 'text/plain'\n"
 WORKERS = {"SAGEMAKER_PROGRAM": "inference.py", "SAGEMAKER_MODEL_SERVER_WORKERS": "1"}

@@ -84,7 +84,7 @@ def test_other_images_are_refused_by_name(uri: str) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("pytorch-inference:2.6.0-gpu-py312", r"\(pytorch 2\.6\.0 for gpu\) is not supported yet"),
+        ("mxnet-inference:1.9.0-gpu-py38", r"\(mxnet 1\.9\.0 for gpu\) is not supported yet"),
         ("linear-learner:1", "Linear Learner .* not supported: its artifact"),
         ("kmeans:1", "built-in algorithm kmeans, which is not supported"),
     ],
