@@ -26,7 +26,7 @@ test: $(STAMP) ## all tests, the long ones in their short form
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not heavy"
 
 heavy: $(STAMP) ## the long tests
-	@$(BIN)/python -m pytest -m heavy
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m heavy
 
 kills: $(STAMP) ## 20,000 asynchronous requests under 500 kill -9 of everything, and a table of what was kept (15 minutes)
 	@SLIPWAY_KILLS=500 SLIPWAY_KILLS_REQUESTS=20000 $(BIN)/python -m pytest -s -m heavy tests/faults/test_async_kills.py

@@ -24,7 +24,7 @@ from tests.faults.power.build import run, shim
 from tests.faults.power.replay import Disk, Event, read_log
 from tests.faults.power.workload import BUCKET, PLACE, content_of
 
-CUTS = 120
+CUTS = 100
 HEAVY_CUTS = 1000
 WORKLOAD = "tests.faults.power.workload"
 
@@ -124,6 +124,7 @@ async def test_power_loss_between_any_two_writes(tmp_path: Path, library: Path) 
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(900)
 async def test_power_loss_at_a_thousand_moments(tmp_path: Path, library: Path) -> None:
     await replayed(tmp_path, library, HEAVY_CUTS, 40)
 
@@ -151,5 +152,6 @@ async def test_a_write_that_fails_is_never_acknowledged(tmp_path: Path, library:
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(900)
 async def test_a_hundred_writes_that_fail(tmp_path: Path, library: Path) -> None:
     await faulty(tmp_path, library, 100)
