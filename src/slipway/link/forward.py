@@ -16,13 +16,14 @@ _HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"upgrade")
 _HOP_BACK = _HOP | {b"transfer-encoding", b"content-length", b"date"}
 _SMALL = 64 * 1024
 """Bodies up to this, of known length, travel in one piece and can be sent again."""
+_CODE, _AWAY = "ServiceUnavailable", "The control process is not there; it is being restarted."
 _PAUSES = (0.01, 0.02, 0.03, 0.05)
 
 
 class Forwarder:
     """An http Handler. While control restarts (`patience` seconds) requests wait: nothing of them has been sent then."""
 
-    def __init__(self, address: str, patience: float = 2.0) -> None:
+    def __init__(self, address: str, patience: float = 10.0) -> None:
         self._pool = Pool(address, PoolLimits(connections=1024, idle=64))
         self._patience = patience
 
@@ -39,7 +40,7 @@ class Forwarder:
             response = await self._send(request, headers, body, length, expect)
         except (ConnectFailed, NoAnswer) as error:
             logger.warning("control-unreachable", extra={"error": str(error)})
-            return unavailable()
+            return unavailable(request)
         return await _passed_on(request, response)
 
     async def _send(
@@ -92,8 +93,17 @@ class _Passing:
         await self._response.close()
 
 
-def unavailable() -> Response:
-    """Whatever protocol the caller speaks: SDKs retry a 503 by its status."""
-    members = {"__type": "ServiceUnavailable", "message": "The control process is not there; it is being restarted."}
-    headers = [(b"content-type", b"application/json"), (b"x-amzn-errortype", b"ServiceUnavailable")]
-    return Response(503, headers, json.dumps(members).encode())
+def unavailable(request: Request) -> Response:
+    """In the caller's protocol, as its content type tells it: an SDK that cannot read an answer does not retry it either.
+
+    Of CBOR there is no codec here; a 5xx without a body is an error to every SDK.
+    """
+    if request.header(b"smithy-protocol") is not None:
+        return Response(503, [], b"")
+    if (request.header(b"content-type") or b"").startswith(b"application/x-www-form-urlencoded"):
+        text = (
+            f"<ErrorResponse><Error><Type>Receiver</Type><Code>{_CODE}</Code><Message>{_AWAY}</Message></Error></ErrorResponse>"
+        )
+        return Response(503, [(b"content-type", b"text/xml")], text.encode())
+    headers = [(b"content-type", b"application/json"), (b"x-amzn-errortype", _CODE.encode())]
+    return Response(503, headers, json.dumps({"__type": _CODE, "message": _AWAY}).encode())

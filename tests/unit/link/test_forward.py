@@ -7,6 +7,10 @@ import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import botocore.session
+import pytest
+from botocore.parsers import create_parser
+
 from slipway.http.messages import Headers, Request, Response
 from slipway.http.server import Server
 from slipway.link.forward import Forwarder
@@ -111,6 +115,31 @@ async def test_waits_for_control_to_come_back_and_gives_up(tmp_path: Path) -> No
         await server.start(path=path)
         assert (await peer.answer())[2] == b"here"
         await server.stop(0.1)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "content_type", "service", "operation"),
+    [
+        ("query", "application/x-www-form-urlencoded; charset=utf-8", "sns", "Publish"),
+        ("json", "application/x-amz-json-1.1", "sagemaker", "ListModels"),
+        ("rest-xml", "", "s3", "ListBuckets"),
+        ("smithy-rpc-v2-cbor", "application/cbor", "cloudwatch", "ListMetrics"),
+    ],
+)
+async def test_that_control_is_away_is_told_in_every_protocol(
+    tmp_path: Path, protocol: str, content_type: str, service: str, operation: str
+) -> None:
+    head = f"POST / HTTP/1.1\r\ncontent-type: {content_type}\r\ncontent-length: 0\r\n"
+    if protocol == "smithy-rpc-v2-cbor":
+        head += "smithy-protocol: rpc-v2-cbor\r\n"
+    async with serving(Forwarder(f"unix:{tmp_path}/c.sock", patience=0.05)) as served:
+        peer = await served.peer()
+        await peer.send(head.encode() + b"\r\n")
+        status, headers, body = await peer.answer()
+    shape = botocore.session.Session().get_service_model(service).operation_model(operation).output_shape
+    told = create_parser(protocol).parse({"status_code": status, "headers": headers, "body": body}, shape)
+    assert told["ResponseMetadata"]["HTTPStatusCode"] == 503
+    assert told["Error"]["Code"] in ("ServiceUnavailable", "503")
 
 
 async def test_client_gone_cancels_in_control(tmp_path: Path) -> None:
