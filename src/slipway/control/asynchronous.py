@@ -130,9 +130,10 @@ class Asynchronous:
     def arrived(self, places: Iterable[Place]) -> None:
         """Requests were queued: dispatchers claim them; where there is no instance, the autoscaler hears of it."""
         for place in places:
-            self.wake_dispatchers(place.key)
-            if self._world.instances(place.arn) == 0:
+            if self._world.instances(place.arn) == 0:  # a dispatcher claims once it has somewhere to send them
                 self._scale(place.arn)
+            else:
+                self.wake_dispatchers(place.key)
 
     def ended(self, result: Result) -> None:
         """A transaction ended requests or put them back."""

@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 BATCH = 1000
 """Requests of one message to control."""
 BATCH_BYTES = 8 * 1024 * 1024
-ON_THEIR_WAY = 2
-"""Batches that control has at a time: one is read while the one before is on its way to the disk."""
+ON_THEIR_WAY = 1
+"""Batches that control has at a time: two were no faster, and cost a quarter more, since each is half as large."""
 WAITING = 10_000
 """Requests that wait for a batch; beyond it 503. And their bytes."""
 WAITING_BYTES = 64 * 1024 * 1024
