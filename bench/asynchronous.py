@@ -231,6 +231,13 @@ def _long_queue(arguments: argparse.Namespace, folder: Path) -> None:
     report.verdict("memory with 1,000,000 queued, against 1,000", memory[MANY] / memory[1_000], 1.2, 1.05, at_most=True)
 
 
+def _end_of_queue(deployment: Deployment, order: str) -> dict[str, Any]:
+    """The record of the request that came first, or last."""
+    found = asked(deployment, "/requests", endpoint="work", limit="1", order=order)["requests"][0]
+    record: dict[str, Any] = asked(deployment, "/status", id=str(found["id"]))["requests"][0]
+    return record
+
+
 def _burst(folder: Path, count: int = BURST, loops: int = 2) -> None:
     """`count` requests of 20 ms of CPU each, queued before the workers start, against as many bare loops at once."""
     deployment = _up(folder, "burst")
@@ -246,11 +253,7 @@ def _burst(folder: Path, count: int = BURST, loops: int = 2) -> None:
         before = cpu_seconds(pids)
         while backlog(deployment):
             time.sleep(0.1)
-        ends = (
-            asked(deployment, "/requests", endpoint="work", limit="1"),
-            asked(deployment, "/requests", endpoint="work", limit="1", order="newest"),
-        )
-        first, last = (each["requests"][0] for each in ends)
+        first, last = (_end_of_queue(deployment, order) for order in ("oldest", "newest"))
         took = last["finished"] - first["started"]
         spent = cpu_seconds(pids) - before
         begun = time.perf_counter()
