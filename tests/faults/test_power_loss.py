@@ -24,7 +24,7 @@ from tests.faults.power.build import run, shim
 from tests.faults.power.replay import Disk, Event, read_log
 from tests.faults.power.workload import BUCKET, PLACE, content_of
 
-CUTS = 100
+CUTS = 120
 HEAVY_CUTS = 1000
 WORKLOAD = "tests.faults.power.workload"
 
