@@ -252,7 +252,7 @@ def _burst(folder: Path, count: int = BURST, loops: int = 2) -> None:
         pids = descendants(deployment.launched.process.pid)
         before = cpu_seconds(pids)
         while backlog(deployment):
-            time.sleep(0.1)
+            time.sleep(0.5)
         first, last = (_end_of_queue(deployment, order) for order in ("oldest", "newest"))
         took = last["finished"] - first["started"]
         spent = cpu_seconds(pids) - before

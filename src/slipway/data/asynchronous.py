@@ -32,7 +32,7 @@ MOST_AHEAD = 64
 """Requests of one endpoint that are claimed beside those that its workers have: they bound what is held in memory."""
 MOST_CLAIMED = 200
 """Requests of one claim."""
-_LEAST_AHEAD = ((0.1, 4), (1.0, 2), (5.0, 1))
+_LEAST_AHEAD = ((0.05, 16), (0.1, 8), (1.0, 2), (5.0, 1))
 """Claimed ahead for each worker at least, by the seconds that a request takes; longer ones are not: a claim takes no time
 beside them, and what is claimed cannot be claimed by others."""
 POLL_SECONDS = 5.0
@@ -100,6 +100,11 @@ class Feed:
             return
         self._claiming = True
         self._owner.spawn(self._claim(room))
+
+    @property
+    def crowded(self) -> bool:
+        """Requests wait for a worker."""
+        return self.active > self.slots.workers
 
     def _ahead(self, workers: int) -> int:
         """What the workers finish while a claim is on its way; while requests are short some more, to claim fewer times."""
@@ -281,7 +286,7 @@ class Dispatch:
         job.exchange = None
         job.claimed = replace(job.claimed, body=None)  # it may wait a while for control
         if outcome is not None:
-            await self._settle(outcome)
+            await self._settle(outcome, patient=job.feed.crowded)
 
     def _ended(self, job: _Job, task: asyncio.Task[None]) -> None:
         self._freed(job)
@@ -319,9 +324,9 @@ class Dispatch:
         claimed, timing = exchange.claimed, exchange.timing
         self.ledger.began(Started(claimed.id, claimed.lease, timing.started or 0.0, exchange.variant, timing.instance))
 
-    async def _settle(self, outcome: Outcome) -> None:
+    async def _settle(self, outcome: Outcome, patient: bool) -> None:
         external = outcome.staged is not None and outcome.staged.attempt_key is not None
-        verdict = await self.ledger.settle(outcome, keep=external)
+        verdict = await self.ledger.settle(outcome, keep=external, patient=patient)
         if not verdict.good:
             await self._void(outcome, verdict)
         elif external:

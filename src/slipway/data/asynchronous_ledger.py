@@ -31,6 +31,8 @@ ANSWER_SECONDS = 30.0
 """For control's answer: a database that takes longer is as good as away."""
 PAUSE = 0.2
 """Seconds before a settlement that control could not take is said again."""
+GATHER_SECONDS = 0.1
+"""How long a settlement that nobody waits for is kept for others to share its commit."""
 
 
 class Link(Protocol):
@@ -70,6 +72,7 @@ class Ledger:
         self._settling: set[int] = set()
         """Ids of what waits for control's answer, on its way or not: a lease that ends by it is not lost."""
         self._due = asyncio.Event()
+        self._due_later: asyncio.TimerHandle | None = None
         self._begun: list[Started] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self.weight = 0
@@ -127,21 +130,28 @@ class Ledger:
 
     # ---- settlements
 
-    async def settle(self, outcome: Outcome, *, keep: bool = False) -> Verdict:
-        """Returns when control has committed it. `keep`: the lease is still needed after that."""
+    async def settle(self, outcome: Outcome, *, keep: bool = False, patient: bool = False) -> Verdict:
+        """Returns when control has committed it. `keep`: the lease is still needed after that. `patient`: requests queue
+        behind this one, so that a tenth of a second is nothing beside their wait, and a commit for each would slow them."""
         staged = outcome.staged
         weight = 1000 + len(outcome.answer or b"") + len(staged.data or b"" if staged is not None else b"")
         word = _Word(outcome, asyncio.get_running_loop().create_future(), weight)
         self._words.append(word)
         self._settling.add(outcome.id)
         self.weight += weight
-        self._due.set()
+        self._hasten(patient)
         try:
             return await word.told
         finally:
             self._settling.discard(outcome.id)
             if not keep:
                 self.drop(outcome.id, outcome.lease)
+
+    def _hasten(self, patient: bool) -> None:
+        if not patient or len(self._words) >= BATCH or self.weight >= BATCH_BYTES:
+            self._due.set()
+        elif self._due_later is None:
+            self._due_later = asyncio.get_running_loop().call_later(GATHER_SECONDS, self._due.set)
 
     def _next(self) -> list[_Word]:
         batch: list[_Word] = []
@@ -161,6 +171,9 @@ class Ledger:
             batch = self._next()
             if not self._words:
                 self._due.clear()
+                if self._due_later is not None:
+                    self._due_later.cancel()
+                    self._due_later = None
             if batch and not await self._send(channel, batch):
                 self._words.extendleft(reversed(batch))
                 self._due.set()

@@ -75,6 +75,12 @@ class AsyncVariant(VariantSlots):
         ahead = isinstance(lane, WorkerLane) and lane.speaks_frames and self.service < AHEAD_SECONDS
         return 2 if ahead else 1
 
+    def allow(self, most: int) -> None:
+        """So many in an instance at a time; those who wait in line may have a place by it."""
+        self.most = most
+        self._serve()
+        self.changed()
+
     def measured(self, seconds: float) -> None:
         self.service = self.service * 0.8 + seconds * 0.2
 
@@ -232,8 +238,7 @@ class AsyncSlots(Slots):
             options = slots.endpoint.asynchronous
             for variant in slots.by_name.values():
                 assert isinstance(variant, AsyncVariant)
-                variant.most = options.max_concurrent if options is not None else 0
-                variant.changed()
+                variant.allow(options.max_concurrent if options is not None else 0)
 
 
 def _unsent(call: AsyncCall) -> None:

@@ -323,11 +323,30 @@ async def test_no_more_is_claimed_than_is_worked_on_soon(tmp_path: Path) -> None
         found.serve(variant(replica("i-1", worker)))
         await until(lambda: worker.running == 1)
         await asyncio.sleep(0.05)
-        assert len(found.control.held) <= 8
+        assert len(found.control.held) <= 20
         gate.open.set()
         await found.control.settled(500)
         assert len(found.control.asked) < 200
         assert max(found.control.batches) > 1
+
+
+async def test_settlements_share_commits_while_requests_queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And wait for nobody where nothing is behind them."""
+
+    async def a_while(asked: Asked) -> Told:
+        await asyncio.sleep(0.004)
+        return Told(body=asked.body)
+
+    async with workers(tmp_path, answer=a_while) as (worker,), stack(tmp_path) as found:
+        found.serve(variant(replica("i-1", worker)))
+        await until(lambda: bool(found.variant.lanes))
+        found.variant.service = 0.004
+        found.control.submit(*(found.control.request() for _ in range(100)))
+        await found.control.settled(100)
+        assert len(found.control.batches) < 25
+        monkeypatch.setattr("slipway.data.asynchronous_ledger.GATHER_SECONDS", 3600.0)
+        found.control.submit(found.control.request())
+        await found.control.settled(101)
 
 
 async def test_endpoints_that_take_long_are_not_claimed_ahead(tmp_path: Path) -> None:
