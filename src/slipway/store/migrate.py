@@ -23,12 +23,13 @@ from slipway.store import (
     scaling_activities,
     topics,
     topics_outbox,
+    transforms,
     uploads,
 )
 from slipway.store.engines import StoreError
 from slipway.store.schema import metadata
 
-HEAD = "0002"
+HEAD = "0003"
 """The newest revision in `migrations/versions`; revisions are numbers of four digits, so that they compare as text."""
 
 TABLES = (
@@ -59,6 +60,7 @@ TABLES = (
     scaling.policies,
     scaling.actions,
     scaling_activities.activities,
+    transforms.objects,
 )
 """Named here so that whoever has `metadata` from this module has all of it."""
 
