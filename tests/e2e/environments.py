@@ -35,3 +35,18 @@ def client_python(*packages: str) -> str:
             subprocess.run([*command, *packages], check=True)
             (folder / "done").touch()
     return str(folder / "bin" / "python")
+
+
+def client_packages(python: str, *packages: str) -> str:
+    """A folder for PYTHONPATH that holds just these packages, and not what they depend on; wheels for `python`."""
+    key = hashlib.sha256(" ".join((python, *packages)).encode()).hexdigest()[:12]
+    folder = CACHE / f"{key}-packages"
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / f"{key}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            command = [str(Path(sys.executable).parent / "uv"), "pip", "install", "--quiet", "--no-deps", "--python", python]
+            subprocess.run([*command, "--target", str(folder), *packages], check=True)
+            (folder / "done").touch()
+    return str(folder)

@@ -134,12 +134,15 @@ def test_a_context_tells_about_the_request_and_shapes_the_answer(tmp_path: Path)
     assert head == b"Content-Type\0a/b\0X-Amzn-SageMaker-Custom-Attributes\0c  1\0"
 
 
-def test_an_error_that_carries_a_status_becomes_it(tmp_path: Path) -> None:
-    class ToolkitError(Exception):
+def test_an_error_of_the_toolkit_becomes_its_status(tmp_path: Path) -> None:
+    class BaseInferenceToolkitError(Exception):
         status_code, message, phrase = 422, "not like this", "Unprocessable"
 
+    class Mine(BaseInferenceToolkitError):
+        pass
+
     def transform_fn(*_: Any) -> None:
-        raise ToolkitError
+        raise Mine
 
     service = ScriptService(place(tmp_path), Functions(module(transform_fn=transform_fn), context=False), None, Defaults())
     status, _, body = service.invoke(service.prepare([]), b"")
@@ -181,7 +184,7 @@ def output_fn(prediction, accept):
     )
     host.start()
     reply = host.invoke(b"1", content_type="text/csv")
-    assert (reply.status, reply.text, reply.headers["content-type"]) == (201, "a/b,c/d", "x/y")
+    assert (reply.status, reply.text, reply.headers["content-type"]) == (201, "a/b,c/d;q=1", "x/y")
     assert reply.headers["x-custom"] == "1"
     assert host.invoke(b"teapot", content_type="text/csv").status == 418
     assert host.invoke(b"1", content_type="x/z").status == 415

@@ -72,12 +72,12 @@ def test_a_function(host: Host) -> None:
 @pytest.mark.parametrize(
     ("body", "status", "kind", "message"),
     [
-        (b"teapot", 418, "PredictionException", "I will not"),
-        (b"memory", 507, "OutOfMemory", "Out of resources"),
+        (b"teapot", 418, "InternalServerException", "I will not"),
+        (b"memory", 507, "InternalServerException", "Out of resources"),
         (b"broken", 503, "InternalServerException", "Prediction failed"),
         (b"text", 503, "InternalServerException", "Invalid model predict output"),
         (b"two", 503, "InternalServerException", "number of batch response mismatched"),
-        (b"object", 503, "InternalServerException", "Invalid model predict output"),
+        (b"object", 503, "InternalServerException", "Unsupported model output data type."),
     ],
 )
 def test_failures(host: Host, body: bytes, status: int, kind: str, message: str) -> None:

@@ -18,6 +18,8 @@ from .contract import Functions, Place
 Answer = tuple[int, bytes, Union[bytes, Iterator[bytes]]]
 
 _KEPT_HEADS = 64
+_TOOLKIT_ERROR = "BaseInferenceToolkitError"
+"""The class whose errors choose their status, of AWS's package or of ours."""
 
 
 class Call:
@@ -198,10 +200,10 @@ def failure(error: BaseException) -> Answer:
     sys.stderr.write(lines)
     sys.stderr.flush()
     status = 500
-    declared = getattr(error, "status_code", None)
-    if type(declared) is int and 400 <= declared <= 599 and hasattr(error, "phrase"):
-        status = declared
-    message = str(getattr(error, "message", "") or error)
+    if any(each.__name__ == _TOOLKIT_ERROR for each in type(error).__mro__):
+        declared = getattr(error, "status_code", None)
+        status = declared if type(declared) is int and 400 <= declared <= 599 else 500
+    message = str(getattr(error, "message", "") or error) or "Invalid Request"
     if isinstance(error, MemoryError):
         message = f"The model ran out of memory while it handled this request. {message}".rstrip()
     elif isinstance(error, SystemExit):

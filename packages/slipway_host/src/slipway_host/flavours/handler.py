@@ -6,6 +6,8 @@
 
 from __future__ import annotations
 
+import importlib
+import importlib.util
 import inspect
 import json
 import os
@@ -20,19 +22,21 @@ from ..contract import LoadError, Place, import_script, listing
 from ..service import Answer, Call, Service, _body, _clean
 
 VARIABLE = "SAGEMAKER_HANDLER"
-_TYPES = {400: "BadRequestException", 404: "ResourceNotFoundException", 503: "InternalServerException", 507: "OutOfMemory"}
 Handle = Callable[[Any, Context], Any]
 
 
 class HandlerService(Service):
     """A loaded handler behind /invocations; failures as MMS tells them."""
 
-    def __init__(self, place: Place, handle: Handle) -> None:
+    def __init__(self, place: Place, handle: Handle, context: Context) -> None:
+        """`context`: the one that it was loaded with; it is every request's, as in the model server."""
         super().__init__(place)
         self._handle = handle
+        self._context = context
 
     def invoke(self, call: Call, body: bytes) -> Answer:
-        context = Context(self.place.model_dir, call.headers)
+        context = self._context
+        context.begin(call.headers)
         try:
             result = self._handle([{"body": bytearray(body)}], context)
         except MemoryError:
@@ -53,48 +57,69 @@ class HandlerService(Service):
 
 def _answer(value: Any, context: Context) -> Answer:
     content_type = context.content_type or ""
-    if isinstance(value, (dict, list, int, float)):
+    if value is None or isinstance(value, (dict, list, tuple, int, float)):
         content_type = content_type or codecs.JSON
-        value = json.dumps(value)
+        try:
+            value = json.dumps(value, indent=2)
+        except (TypeError, ValueError) as error:
+            return _unsupported(error)
     pairs = [(_clean(name), _clean(text)) for name, text in context.headers]
     if content_type:
         pairs.insert(0, (b"Content-Type", _clean(content_type)))
     try:
         return context.status or 200, frames.pack_head(pairs), _body(value)
     except TypeError as error:
-        sys.stderr.write(f"[slipway] {error}\n")
-        return _failed(503, "Invalid model predict output")
+        return _unsupported(error)
+
+
+def _unsupported(error: Exception) -> Answer:
+    sys.stderr.write(f"[slipway] {error}\n")
+    return _failed(503, "Unsupported model output data type.")
 
 
 def _failed(code: int, message: str) -> Answer:
-    content = {"code": code, "type": _TYPES.get(code, "PredictionException"), "message": message}
-    return code, frames.pack_head([(b"Content-Type", b"application/json")]), json.dumps(content, indent=2).encode()
+    """MMS names every failure of a handler alike."""
+    content = {"code": code, "type": "InternalServerException", "message": message}
+    return code, frames.pack_head([(b"Content-Type", b"application/json")]), json.dumps(content, indent=2).encode() + b"\n"
 
 
 def load(place: Place) -> Service:
     """Raises LoadError, and what user code raises while it loads its model."""
     file, _, name = place.environment[VARIABLE].partition(":")
-    module = import_script(_find(place, file), place)
+    module = _module(place, file)
     place.stage = f"loading the model by {VARIABLE}"
     context = Context(place.model_dir, [])
     function = getattr(module, name or "handle", None)
     if inspect.isroutine(function):
         function(None, context)  # as MMS does, for handlers that load when they are first called
-        return HandlerService(place, function)
+        return HandlerService(place, function, context)
     instance = _one_class(module, name, file)()
     if hasattr(instance, "initialize"):
         instance.initialize(context)
-    return HandlerService(place, instance.handle)
+    return HandlerService(place, instance.handle, context)
 
 
-def _find(place: Place, file: str) -> str:
+def _module(place: Place, file: str) -> ModuleType:
+    """A file of the archive, or an installed module by its dotted name: a toolkit's own handler service. Raises LoadError."""
     wanted = file if file.endswith(".py") else f"{file.replace('.', '/')}.py"
     folders = [*place.code_dirs(), place.model_dir]
     for path in [place.real(wanted)] if wanted.startswith("/") else [os.path.join(folder, wanted) for folder in folders]:
         if os.path.isfile(path):
-            return path
+            return import_script(path, place)
+    if _installed(file):
+        place.stage = f"importing {file}"
+        return importlib.import_module(file)
     message = f"{VARIABLE} names {file}, which is not in the model archive (it holds {listing(place.model_dir)})"
     raise LoadError("import-error", message, f"put it into code/ of model.tar.gz, or correct {VARIABLE}")
+
+
+def _installed(name: str) -> bool:
+    if "/" in name or name.endswith(".py") or not name.strip("."):
+        return False
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ModuleNotFoundError, ValueError):
+        return False  # its package is not there
 
 
 def _one_class(module: ModuleType, name: str, file: str) -> Any:

@@ -13,8 +13,8 @@ def decode(obj: str | bytes, content_type: str) -> Any:
         return codecs.from_json(obj)
     if content_type == codecs.CSV:
         return codecs.from_csv_a(obj)
-    if content_type == codecs.NPY and isinstance(obj, bytes):
+    if content_type == codecs.NPY and isinstance(obj, (bytes, bytearray)):
         return codecs.from_npy(obj)
-    if content_type == codecs.NPZ and isinstance(obj, bytes):
+    if content_type == codecs.NPZ and isinstance(obj, (bytes, bytearray)):
         return codecs.from_npz(obj)
     raise codecs.UnsupportedFormat(content_type)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from . import decoder, encoder
+from . import decoder, encoder, errors, utils
 
 
 class DefaultInferenceHandler:
@@ -20,9 +20,7 @@ class DefaultInferenceHandler:
         raise NotImplementedError("Please provide a predict_fn implementation.")
 
     def default_output_fn(self, prediction: Any, accept: str, context: Any = None) -> Any:
-        for kind in accept.split(","):
-            try:
-                return encoder.encode(prediction, kind.strip()), kind.strip()
-            except Exception as error:  # noqa: BLE001  whatever cannot encode to that type: the next one is tried
-                failed = error
-        raise failed
+        for kind in utils.parse_accept(accept):
+            if kind in encoder.SUPPORTED_CONTENT_TYPES:
+                return encoder.encode(prediction, kind), kind
+        raise errors.UnsupportedFormatError(accept)

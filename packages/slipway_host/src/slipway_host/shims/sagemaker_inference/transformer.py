@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import traceback
-from typing import Any
+from typing import Any, Callable
 
 from slipway_host.contract import Functions, Place, find_script, import_script
 
 from .default_inference_handler import DefaultInferenceHandler
+from .errors import BaseInferenceToolkitError, GenericInferenceToolkitError
+from .utils import remove_crlf
 
 _TEXT = ("application/json", "text/csv")
 
@@ -20,7 +23,8 @@ class Transformer:
         if default_inference_handler is None:
             default_inference_handler = DefaultInferenceHandler()
         self._defaults = default_inference_handler
-        self._functions: Any = None
+        self._functions: dict[str, tuple[Callable[..., Any], bool]] | None = None
+        """By name: what to call, and whether it takes the context as well."""
         self._model: Any = None
 
     def validate_and_initialize(self, model_dir: str = "/opt/ml/model", context: Any = None) -> None:
@@ -29,11 +33,17 @@ class Transformer:
             return
         place = Place(model_dir, None, os.environ)
         path = find_script(place)
-        functions = Functions(None if path is None else import_script(path, place), context=True)
-        if functions.model_fn is not None:
-            self._model = functions.model_fn(model_dir, *_more(functions, "model_fn", context))
-        else:
-            self._model = self._defaults.default_model_fn(model_dir)
+        given = Functions(None if path is None else import_script(path, place), context=True)
+        functions = {}
+        for name, count in Functions.COUNTS.items():
+            function = getattr(given, name)
+            if function is not None:
+                functions[name] = (function, given.context[name])
+            elif (default := getattr(self._defaults, f"default_{name}", None)) is not None:
+                functions[name] = (default, len(inspect.signature(default).parameters) > count)
+        _call(functions, context, "pre_model_fn", model_dir)
+        self._model = _call(functions, context, "model_fn", model_dir)
+        _call(functions, context, "model_warmup_fn", model_dir, self._model)
         self._functions = functions
 
     def transform(self, data: Any, context: Any) -> list[Any]:
@@ -49,28 +59,28 @@ class Transformer:
         except Exception as error:  # noqa: BLE001  user code: its failure is the answer, as the toolkit tells it
             lines = traceback.format_exc()
             print(lines, flush=True)  # noqa: T201  the container's log
-            status = getattr(error, "status_code", 500)
-            context.set_response_status(status if isinstance(status, int) else 500, str(getattr(error, "phrase", "")))
-            return [f"{getattr(error, 'message', '') or error}\n{lines}"] * len(data)
+            told = error if isinstance(error, BaseInferenceToolkitError) else GenericInferenceToolkitError(500, str(error))
+            context.set_response_status(told.status_code, remove_crlf(told.phrase))
+            return [f"{told.message}\n{lines}"] * len(data)
         context.set_response_content_type(0, results[0][1])
         return [body for body, _ in results]
 
     def _one(self, body: Any, content_type: str, accept: str, context: Any) -> tuple[Any, str]:
-        functions, defaults = self._functions, self._defaults
-        if isinstance(body, (bytes, bytearray)):
-            body = bytes(body).decode() if content_type in _TEXT else bytes(body)
-        if functions.transform_fn is not None:
-            more = _more(functions, "transform_fn", context)
-            result = functions.transform_fn(self._model, body, content_type, accept, *more)
+        functions = self._functions or {}
+        if isinstance(body, (bytes, bytearray)) and content_type in _TEXT:
+            body = body.decode()
+        if "transform_fn" in functions:
+            result = _call(functions, context, "transform_fn", self._model, body, content_type, accept)
         else:
-            take = functions.input_fn or defaults.default_input_fn
-            predict = functions.predict_fn or defaults.default_predict_fn
-            give = functions.output_fn or defaults.default_output_fn
-            decoded = take(body, content_type, *_more(functions, "input_fn", context))
-            prediction = predict(decoded, self._model, *_more(functions, "predict_fn", context))
-            result = give(prediction, accept, *_more(functions, "output_fn", context))
+            decoded = _call(functions, context, "input_fn", body, content_type)
+            prediction = _call(functions, context, "predict_fn", decoded, self._model)
+            result = _call(functions, context, "output_fn", prediction, accept)
         return result if isinstance(result, tuple) else (result, accept)
 
 
-def _more(functions: Any, name: str, context: Any) -> tuple[Any, ...]:
-    return (context,) if functions.context[name] else ()
+def _call(functions: dict[str, tuple[Callable[..., Any], bool]], context: Any, name: str, *args: Any) -> Any:
+    """What the function of that name gives; nothing where there is none."""
+    function, with_context = functions.get(name, (None, False))
+    if function is None:
+        return None
+    return function(*args, context) if with_context else function(*args)
