@@ -312,6 +312,7 @@ def test_how_many_workers_and_threads() -> None:
         "MKL_NUM_THREADS": "9",
         "OMP_NUM_THREADS": "4",
         "OPENBLAS_NUM_THREADS": "4",
+        "TF_NUM_INTRAOP_THREADS": "4",
         "SM_MODEL_DIR": "/data/m/model",
         "SAGEMAKER_BASE_DIR": "/data/m",
     }

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -13,12 +15,13 @@ import pytest
 
 from slipway_host.flavours.tensorflow_bodies import UnknownType, to_request
 
-from .running import Host, ask
+from .running import Host, ask, children_of
 
 MAKE = Path(__file__).parents[2] / "models" / "make_tensorflow.py"
 JSON = "application/json"
 HANDLERS = """
 import json
+import os
 def input_handler(data, context):
     assert context.request_content_type == "application/x-mine", context
     rows = [[float(v) for v in line.split()] for line in data.read().decode().splitlines()]
@@ -159,3 +162,20 @@ def test_a_saved_model_that_was_cut_short(model: Host, tensorflow_env: str, made
     pb.write_bytes(pb.read_bytes()[:100])
     report = model.fails()
     assert "half/2/saved_model.pb" in report["message"]
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(300)
+def test_workers_share_the_import_and_answer_also_after_one_died(host: Host, tensorflow_env: str, tmp_path: Path) -> None:
+    subprocess.run([tensorflow_env, "-W", "ignore", str(MAKE), str(tmp_path)], check=True, capture_output=True)
+    shutil.copytree(tmp_path / "half" / "1", host.model / "1")
+    host.python = tensorflow_env
+    host.patience = time.monotonic() + 120
+    host.start(flavour="tensorflow", workers=3, cpus=6)
+    (sharing,) = host.children()
+    workers = children_of(sharing)
+    assert len(workers) == 3
+    for _ in range(2):
+        for index in range(3):
+            assert json.loads(host.invoke(b'{"instances": [[2, 4]]}', JSON, index=index).text) == {"predictions": [[1.0, 2.0]]}
+        os.kill(children_of(sharing)[0], signal.SIGKILL)

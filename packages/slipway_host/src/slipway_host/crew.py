@@ -158,3 +158,11 @@ def leave(status: int) -> None:
         except (OSError, ValueError):
             continue  # the log's reader is gone, or user code closed the stream
     os._exit(status)
+
+
+def describe(status: int) -> str:
+    """A status of waitpid in words."""
+    if os.WIFSIGNALED(status):
+        number = os.WTERMSIG(status)
+        return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
+    return f"status {os.WEXITSTATUS(status)}"

@@ -1,11 +1,13 @@
-"""What a process of the host does to itself before user code runs: give up rights, and die with its parent."""
+"""What a process of the host does to itself before user code runs: give up rights, die with its parent, watch signals."""
 
 from __future__ import annotations
 
 import ctypes
 import os
 import signal
+import socket
 import sys
+from typing import Any, Callable
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NO_NEW_PRIVS = 38
@@ -55,3 +57,26 @@ def single_threaded() -> bool:
         return len(os.listdir("/proc/self/task")) == 1
     except OSError:
         return False
+
+
+def become_child(parent: int) -> None:
+    """First lines of a forked child: dies with its parent, and takes signals like a plain process again."""
+    die_with_parent(parent)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, _ignore)  # the parent decides; a handler, unlike SIG_IGN, is not passed on to programs
+
+
+def _ignore(_number: int, _frame: Any) -> None:
+    """Nothing: the signal only wakes what waits."""
+
+
+def watch_signals(receive: socket.socket, send: socket.socket, on_stop: Callable[[int, Any], None]) -> None:
+    """SIGTERM and SIGINT call `on_stop`; these and SIGCHLD make `receive` readable."""
+    receive.setblocking(False)
+    send.setblocking(False)
+    signal.set_wakeup_fd(send.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, _ignore)
+    signal.signal(signal.SIGTERM, on_stop)
+    signal.signal(signal.SIGINT, on_stop)

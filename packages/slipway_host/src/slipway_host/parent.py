@@ -1,8 +1,8 @@
 """The parent of a replica's workers: small, without any framework; answers `/ping`, forks, replaces and stops workers.
 
 Who loads the model: with one worker, the worker. With several, the first child loads it and, if that left it with a single
-thread, stays and forks all workers, which share its memory and are replaced at once; otherwise it becomes worker 0 and each
-other worker loads for itself. The listening sockets belong to the parent, so a worker's address outlives the worker.
+thread, stays and forks all workers, which share its memory and are replaced at once (`sharing`); otherwise it becomes worker 0
+and each other worker loads for itself. The listening sockets belong to the parent, so a worker's address outlives the worker.
 """
 
 from __future__ import annotations
@@ -11,14 +11,15 @@ import gc
 import json
 import os
 import select
-import signal
 import socket
 import sys
 import time
 from collections.abc import MutableMapping
 from typing import Any, Callable
 
-from . import crew, frames, guard, memory, pings, slots, unwanted
+from . import crew, frames, guard, memory, pings, sharing, slots, threads, unwanted
+from .crew import describe
+from .guard import become_child, watch_signals
 
 STOP_SECONDS = 1.5
 """How long a running request may go on after SIGTERM."""
@@ -26,7 +27,7 @@ BACKLOG = 1024
 MODEL_DIR = "/opt/ml/model"
 DEFAULT_REQUEST_BYTES = 2 * 1024**3
 DEFAULT_RESPONSE_BYTES = 1024**3
-_THREAD_LIMITS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+_THREAD_LIMITS = (*threads.LIMITS, "TF_NUM_INTRAOP_THREADS")
 
 
 class Config:
@@ -235,52 +236,46 @@ class Parent:
         self.slots.enter(index, slots.LOADING, os.getpid())
         from . import serving  # noqa: PLC0415  after the fork: the parent stays small
 
+        first = index == 0 and self.config.workers > 1 and self.slots.sharing == slots.UNDECIDED
+        held = threads.hold_back(os.environ) if first else None
+        if first and serving.import_ahead(self.config) and guard.single_threaded():
+            self.slots.sharing = slots.SHARED
+            return self._share(lambda number: self._load_and_serve(number, held), loaded=False)
         service = serving.load(self.config)
         if service is None:
             self.slots.enter(index, slots.TOLD, os.getpid())
             return 1
         gc.freeze()
-        if index == 0 and self.config.workers > 1:
+        if first:
             if guard.single_threaded():
                 self.slots.sharing = slots.SHARED
-                return self._share(lambda number: self._serve(number, service))
+                return self._share(lambda number: self._serve(number, service, held), loaded=True)
             self.slots.sharing = slots.SEPARATE
             self._news_send.send(b"\0")
-        return self._serve(index, service)
+        return self._serve(index, service, held)
 
-    def _share(self, serve: Callable[[int], int]) -> int:
-        """Keep the loaded model, and fork workers from it until SIGTERM."""
-        receive, send = socket.socketpair()
-        stopped: list[bool] = []
-        owner = os.getpid()
+    def _share(self, serve: Callable[[int], int], *, loaded: bool) -> int:
+        return sharing.share(serve, self.slots, self.config.workers, self.config.stop_seconds, loaded=loaded)
 
-        def work(index: int) -> int:
-            become_child(owner)
-            receive.close()
-            return serve(index)
-
-        workers = crew.Crew(work, self.slots, watch=True)
-        watch_signals(receive, send, lambda _number, _frame: stopped.append(True))
-        for index in range(self.config.workers):
-            self.slots.clear(index)
-            workers.start(index)
-        poller = select.poll()
-        poller.register(receive.fileno(), select.POLLIN)
-        while not stopped:
-            wait = workers.tend(time.monotonic())
-            if poller.poll(max(1, int(wait * 1000))):
-                receive.recv(4096)
-            for index, status in workers.reap():
-                self.slots.clear(index)
-                if not stopped:
-                    crew.log(f"worker {index} ended ({describe(status)}); a new one takes its place")
-                    workers.replace(index, time.monotonic())
-        workers.stop(self.config.stop_seconds)
-        return 0
-
-    def _serve(self, index: int, service: Any) -> int:
+    def _load_and_serve(self, index: int, held: dict[str, int] | None) -> int:
+        """In a worker that shares the framework's import, not the model."""
         from . import serving  # noqa: PLC0415  see _child
 
+        threads.allow(held or {}, os.environ)
+        self.slots.enter(index, slots.LOADING, os.getpid())
+        service = serving.load(self.config)
+        if service is None:
+            self.slots.enter(index, slots.TOLD, os.getpid())
+            return 1
+        gc.freeze()
+        return self._serve(index, service, None)
+
+    def _serve(self, index: int, service: Any, held: dict[str, int] | None) -> int:
+        """`held`: threads that libraries were denied while the model was loaded."""
+        from . import serving  # noqa: PLC0415  see _child
+
+        if held is not None:
+            threads.allow(held, os.environ)
         for other, listener in enumerate(self._listeners):
             if other != index:
                 listener.close()
@@ -291,35 +286,6 @@ class Parent:
 
         serving.serve(self.config, service, self._listeners[index], self.slots.cells, index * slots.WIDTH, ready)
         return 0
-
-
-def become_child(parent: int) -> None:
-    """First lines of a forked child: dies with its parent, and takes signals like a plain process again."""
-    guard.die_with_parent(parent)
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    signal.signal(signal.SIGINT, _ignore)  # the parent decides; a handler, unlike SIG_IGN, is not passed on to programs
-
-
-def _ignore(_number: int, _frame: Any) -> None:
-    """Nothing: the signal only wakes what waits."""
-
-
-def watch_signals(receive: socket.socket, send: socket.socket, on_stop: Callable[[int, Any], None]) -> None:
-    """SIGTERM and SIGINT call `on_stop`; these and SIGCHLD make `receive` readable."""
-    receive.setblocking(False)
-    send.setblocking(False)
-    signal.set_wakeup_fd(send.fileno(), warn_on_full_buffer=False)
-    signal.signal(signal.SIGCHLD, _ignore)
-    signal.signal(signal.SIGTERM, on_stop)
-    signal.signal(signal.SIGINT, on_stop)
-
-
-def describe(status: int) -> str:
-    if os.WIFSIGNALED(status):
-        return f"signal {os.WTERMSIG(status)}"
-    return f"status {os.WEXITSTATUS(status)}"
 
 
 def _listen(path: str) -> socket.socket:

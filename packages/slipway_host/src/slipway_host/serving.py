@@ -8,13 +8,24 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Callable
 
-from . import flavours
+from . import crew, flavours
 from .contract import Place
 from .service import Service
 from .worker import Limits, Worker
 
 if TYPE_CHECKING:
     from .parent import Config
+
+
+def import_ahead(config: Config) -> bool:
+    """True: the framework is imported, and the model is to be loaded after the fork."""
+    if config.debugger:
+        return False
+    try:
+        return flavours.import_ahead(config.flavour, Place(config.model_dir, config.code_dir, os.environ))
+    except Exception as error:  # noqa: BLE001  whatever it is, loading the model meets it again and explains it
+        crew.log(f"the workers share nothing: {type(error).__name__}: {error}")
+        return False
 
 
 def load(config: Config) -> Service | None:

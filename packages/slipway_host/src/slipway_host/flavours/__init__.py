@@ -1,12 +1,13 @@
 """The table of flavours: one for each framework whose image we stand in for (containers.md 3.14).
 
-A flavour is a module with `load(place) -> Service`; it imports its framework, so only the chosen one is imported.
+A flavour is a module with `load(place) -> Service`; it imports its framework, so only the chosen one is imported. One whose
+loaded models hold threads, which a fork does not copy, also has `import_ahead(place) -> bool`.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Callable
 
 from ..contract import LoadError, Place
 
@@ -14,6 +15,17 @@ if TYPE_CHECKING:
     from ..service import Service
 
 NAMES = ("sklearn", "xgboost", "pytorch", "huggingface", "tensorflow")
+
+
+def import_ahead(name: str, place: Place) -> bool:
+    """Import the framework of a flavour whose models cannot be forked once they are loaded. False: they can, load them.
+
+    Raises what importing raises.
+    """
+    if name not in NAMES or place.environment.get("SAGEMAKER_HANDLER"):
+        return False
+    ahead: Callable[[Place], bool] | None = getattr(importlib.import_module(f"{__name__}.{name}"), "import_ahead", None)
+    return ahead is not None and ahead(place)
 
 
 def load(name: str, place: Place) -> Service:

@@ -16,7 +16,7 @@ from .. import codecs
 from ..contract import LoadError, Place, import_script
 from ..service import Answer, Call, Service, failure, headers_of
 from . import tensorflow_bodies
-from .tensorflow_models import Refused, SavedModel, find
+from .tensorflow_models import Refused, SavedModel, find, tensorflow
 
 _ATTRIBUTES = b"x-amzn-sagemaker-custom-attributes"
 
@@ -136,6 +136,17 @@ def _attributes(text: str) -> dict[str, str]:
 
 def _error(message: str) -> bytes:
     return json.dumps({"error": message}).encode()
+
+
+def import_ahead(place: Place) -> bool:
+    """tensorflow itself may be forked; a model that is loaded cannot be, since its runtime's threads stay behind.
+
+    False where `code/lib` brings packages of its own, which go before those of the environment.
+    """
+    if any(os.path.isdir(os.path.join(folder, "lib")) for folder in place.code_dirs()):
+        return False
+    tensorflow()
+    return True
 
 
 def load(place: Place) -> Service:
