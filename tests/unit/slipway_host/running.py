@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -45,7 +46,8 @@ def ask(
 ) -> Reply:
     connection = _UnixConnection(path, timeout)
     try:
-        connection.request(method, target, body=body, headers=dict(headers or {}))
+        with contextlib.suppress(BrokenPipeError):  # refused by its head: the answer is here, the body is not wanted
+            connection.request(method, target, body=body, headers=dict(headers or {}))
         response = connection.getresponse()
         return Reply(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
     finally:
