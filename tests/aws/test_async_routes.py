@@ -70,7 +70,8 @@ class Hands:
         assert answer.code is None, answer.message
         return answer
 
-    def claim(self, count: int = 1, endpoint: str = "Echo") -> list[Claimed]:
+    def claim(self, count: int = 1, endpoint: str = "Echo", *, begun: bool = True) -> list[Claimed]:
+        """`begun`: containers have them."""
         cloud, now = self.cloud, self.cloud.world.now()
 
         def claim(c: Connection) -> list[Claimed]:
@@ -79,6 +80,9 @@ class Hands:
             ]
 
         claimed: list[Claimed] = self.write(claim)
+        if begun:
+            started = [(each.id, each.lease, now, "AllTraffic", "i-1") for each in claimed]
+            self.write(lambda c: jobs_claims.started(c, started))
         return claimed
 
     def settle(self, claimed: Claimed, kind: str) -> None:
@@ -153,6 +157,23 @@ def test_a_request_shows_where_it_runs_and_how_it_ended(hands: Hands) -> None:
     hands.settle(claimed, "succeeded")
     (shown,) = hands.status(inference_id="mine")
     assert (shown["state"], shown["output_location"], shown["notification"]) == ("succeeded", answer.output_location, None)
+
+
+def test_what_is_only_claimed_ahead_is_queued(hands: Hands) -> None:
+    """No container has it: it is shown, counted, listed and purged as what it is to the caller."""
+    for name in "abcd":
+        hands.accept(inference_id=name)
+    hands.claim()
+    hands.claim(2, begun=False)
+    assert [hands.status(inference_id=name)[0]["state"] for name in "abcd"] == ["running", "queued", "queued", "queued"]
+    assert [hands.status(inference_id=name)[0]["position"] for name in "bcd"] == [1, 2, 3]
+    (counted,) = hands.call("GET", "")[1]["endpoints"]
+    assert (counted["queued"], counted["running"]) == (3, 1)
+    for state, names in (("queued", "bcd"), ("running", "a"), ("queued,running", "abcd")):
+        body = hands.call("GET", "/requests", endpoint="Echo", state=state)[1]
+        assert "".join(each["inference_id"] for each in body["requests"]) == names
+    assert hands.call("POST", "/purge", endpoint="Echo") == (200, {"cancelled": 3, "queued": 0})
+    assert [hands.status(inference_id=name)[0]["state"] for name in "abcd"] == ["running", *["cancelled"] * 3]
 
 
 def test_an_inference_id_may_name_several_requests(hands: Hands) -> None:

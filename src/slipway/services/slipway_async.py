@@ -29,7 +29,7 @@ from slipway.services.slipway import Auth, OwnRoute, json_response
 from slipway.store import jobs, jobs_claims, jobs_queries, jobs_replay, topics_outbox
 from slipway.store.db import Connection
 from slipway.store.jobs import COUNTED, Job, Place, Queue
-from slipway.store.jobs_queries import Wanted
+from slipway.store.jobs_queries import Backlog, Wanted
 from slipway.store.jobs_settle import Result, Rules
 from slipway.wire.errors import AwsError
 
@@ -46,7 +46,7 @@ async def overview(world: World, request: Request, caller: Caller | None, match:
     known = _caller(caller)
     now = world.now()
     found = await world.db.read(lambda c: jobs_queries.backlogs(c, known.account))
-    endpoints = [_counted(each.queue, each.oldest, now) for each in found if each.queue.place.region == known.region]
+    endpoints = [_counted(each, now) for each in found if each.queue.place.region == known.region]
     return json_response(200, {"endpoints": endpoints})
 
 
@@ -231,18 +231,22 @@ def _by_id(connection: Connection, caller: Caller, ident: int) -> list[tuple[Job
 # What is shown
 
 
-def _counted(queue: Queue, oldest: float | None, now: float) -> dict[str, Any]:
+def _counted(backlog: Backlog, now: float) -> dict[str, Any]:
+    queue = backlog.queue
     counts: dict[str, int] = {state: getattr(queue, state) for state in COUNTED}
-    age = None if oldest is None else max(0.0, now - oldest)
+    counts[QUEUED] += backlog.ahead
+    counts[RUNNING] -= backlog.ahead
+    age = None if backlog.oldest is None else max(0.0, now - backlog.oldest)
     return {"endpoint": queue.place.endpoint, "created": queue.place.created, **counts, "oldest_age": age, "now": now}
 
 
 def _shown(connection: Connection, job: Job, queue: Queue, now: float, *, detailed: bool) -> dict[str, Any]:
+    waits = jobs_queries.waits(job)
     shown: dict[str, Any] = {
         "id": job.id,
         "inference_id": job.inference_id,
         "endpoint": queue.place.endpoint,
-        "state": job.state,
+        "state": QUEUED if waits else job.state,
         "received": job.received,
         "age": max(0.0, (job.finished if job.finished is not None else now) - job.received),
         "attempts": job.attempts,
@@ -264,10 +268,10 @@ def _shown(connection: Connection, job: Job, queue: Queue, now: float, *, detail
         "container_status": job.status,
         "notification": _notification(connection, job),
     }
-    if job.state == QUEUED:
+    if waits:
         shown["ready_at"] = job.ready_at or None
         shown["position"] = jobs_queries.position(connection, job) + 1
-    if job.state == RUNNING or job.state in TERMINAL:
+    elif job.state == RUNNING or job.state in TERMINAL:
         shown |= {"claimed": job.claimed, "started": job.started, "variant": job.variant, "instance": job.instance}
     return shown
 

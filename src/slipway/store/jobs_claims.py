@@ -350,8 +350,12 @@ def cancel(connection: Connection, ids: Sequence[int], rules: Rules, now: float)
 
 
 def purge(connection: Connection, queue: int, rules: Rules, now: float) -> Result:
-    """Cancel up to CHUNK queued requests; none in the result: the queue is empty."""
-    return _cancel(connection, _unsettled(connection, queue, CHUNK, QUEUED), rules, now)
+    """Cancel up to CHUNK requests that no container has; none in the result: the queue is empty."""
+    found = _unsettled(connection, queue, CHUNK, QUEUED)
+    if not found:
+        claimed = (_c.queue == queue) & (_c.state == RUNNING) & _c.started.is_(None) & _c.decided.is_(None)
+        found = [Job(*row) for row in connection.execute(select(*COLUMNS).where(claimed).order_by(_c.id).limit(CHUNK))]
+    return _cancel(connection, found, rules, now)
 
 
 def _cancel(connection: Connection, found: Sequence[Job], rules: Rules, now: float) -> Result:

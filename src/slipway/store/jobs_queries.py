@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, func, literal_column, select
+from sqlalchemy import ColumnElement, Connection, and_, func, literal_column, select
 
 from slipway.core.asynchronous import QUEUED, RUNNING, State
 from slipway.store.jobs import COLUMNS, COUNTED, QUEUE_COLUMNS, Job, Queue, queues, requests, to_queue
@@ -39,11 +39,17 @@ class Wanted:
     limit: int = 100
 
 
+_WAITS = and_(_c.started.is_(None), _c.decided.is_(None))
+_AHEAD = and_(_c.state == RUNNING, _c.ready_at == 0.0, _WAITS)
+
+
 @dataclass(frozen=True, slots=True)
 class Backlog:
     queue: Queue
     oldest: float | None
     """When the oldest request that has not ended was received; None: there is none."""
+    ahead: int
+    """How many of the running ones no container has yet: claimed ahead, they wait as queued ones do."""
 
 
 def named_queues(connection: Connection, account: str, region: str, endpoint: str) -> list[Queue]:
@@ -67,12 +73,18 @@ def page(connection: Connection, of: Sequence[int], wanted: Wanted) -> list[Job]
 
 
 def _of_state(connection: Connection, queue: int, state: State, wanted: Wanted) -> list[Job]:
-    where = [_c.queue == queue, _c.state == state, *_bounds(wanted)]
+    where = [_c.queue == queue, *_bounds(wanted)]
+    of_state = _c.state == state
     order = _c.id.desc() if wanted.newest_first else _c.id
     found: list[Job] = []
-    # Requests that wait for another attempt have a time of their own in the index, and are few.
-    for ready in (_c.ready_at == 0.0, _c.ready_at > 0.0) if state == QUEUED else (_c.ready_at == 0.0,):
-        rows = connection.execute(select(*COLUMNS).where(*where, ready).order_by(order).limit(wanted.limit))
+    parts = [and_(of_state, _c.ready_at == 0.0)]
+    if state == QUEUED:
+        # Requests that wait for another attempt have a time of their own in the index, and are few.
+        parts += [and_(of_state, _c.ready_at > 0.0), _AHEAD]
+    elif state == RUNNING:
+        parts = [and_(parts[0], ~_WAITS)]
+    for part in parts:
+        rows = connection.execute(select(*COLUMNS).where(*where, part).order_by(order).limit(wanted.limit))
         found += [Job(*row) for row in rows]
     return found
 
@@ -113,8 +125,22 @@ def by_inference_id(connection: Connection, account: str, region: str, inference
 
 def position(connection: Connection, job: Job) -> int:
     """How many requests of its queue are before it, counted up to POSITIONS."""
-    ahead = select(_c.id).where(_c.queue == job.queue, _c.state == QUEUED, _c.ready_at == 0.0, _c.id < job.id).limit(POSITIONS)
-    return int(connection.execute(select(func.count()).select_from(ahead.subquery())).scalar_one())
+    before = 0
+    for waiting in (and_(_c.state == QUEUED, _c.ready_at == 0.0), _AHEAD):
+        ahead = select(_c.id).where(_c.queue == job.queue, waiting, _c.id < job.id).limit(POSITIONS)
+        before += int(connection.execute(select(func.count()).select_from(ahead.subquery())).scalar_one())
+    return min(before, POSITIONS)
+
+
+def waits(job: Job) -> bool:
+    """Queued, or claimed ahead: no container has it."""
+    return job.state == QUEUED or (job.state == RUNNING and job.started is None and job.decided is None)
+
+
+def _ahead(connection: Connection, queue: Queue) -> int:
+    if not queue.running:
+        return 0
+    return int(connection.execute(select(func.count()).where(_c.queue == queue.id, _AHEAD)).scalar_one())
 
 
 def backlogs(connection: Connection, account: str | None = None) -> list[Backlog]:
@@ -123,7 +149,8 @@ def backlogs(connection: Connection, account: str | None = None) -> list[Backlog
     statement = select(*QUEUE_COLUMNS).where(there).order_by(queues.c.id)
     if account is not None:
         statement = statement.where(queues.c.account == account)
-    return [Backlog(queue, oldest(connection, queue)) for queue in map(to_queue, connection.execute(statement))]
+    found = [to_queue(row) for row in connection.execute(statement)]
+    return [Backlog(queue, oldest(connection, queue), _ahead(connection, queue)) for queue in found]
 
 
 def oldest(connection: Connection, queue: Queue) -> float | None:

@@ -372,6 +372,7 @@ def test_a_request_that_waits_for_another_attempt_can_be_cancelled(store: Store)
 def test_purging_cancels_what_is_queued(store: Store) -> None:
     store.accepted(3)
     (claimed,) = store.claim()
+    store.write(lambda c: jobs_claims.started(c, [(claimed.id, claimed.lease, store.now, "AllTraffic", "i-1")]))
     queue = store.queue().id
     result = store.write(lambda c: jobs_claims.purge(c, queue, store.rules, store.now))
     assert len(result.settled) == 2
