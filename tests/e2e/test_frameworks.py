@@ -11,7 +11,7 @@ import pytest
 
 from slipway_host import recordio
 from slipway_host.recordio import Record, Tensor
-from tests.e2e.deployments import Deployments, archive
+from tests.e2e.deployments import IDENTITY, Deployments, archive, script
 
 pytestmark = [pytest.mark.timeout(300)]
 
@@ -42,6 +42,19 @@ def test_xgboost_selects_outputs_and_reads_recordio(server: Deployments, tmp_pat
     assert [row["probability"] for row in rows] == pytest.approx(truth, rel=1e-5)
     listed = subprocess.run([*SLIPWAY, "images", "list"], check=True, capture_output=True, text=True).stdout
     assert any("XGBoost 1.7.6" in line and "boosted/" in line for line in listed.splitlines()), listed
+
+
+def test_the_nearest_release_says_so_in_the_log_on_the_terminal_and_in_describe(server: Deployments) -> None:
+    image = XGBOOST.replace("1.7-1", "1.6-1")
+    server.deploy("nearest", script(IDENTITY), image=image)
+    note = "XGBoost 1.6 has no wheels for an installed Python: 1.7.6 on Python"
+    assert note in server.log("nearest")
+    assert f"nearest: {note}" in (server.launched.data_dir / "up.log").read_text()
+    told = server.sagemaker.describe_endpoint(EndpointName="nearest")
+    (deployed,) = told["ProductionVariants"][0]["DeployedImages"]
+    assert deployed["SpecifiedImage"] == image
+    assert deployed["ResolvedImage"].startswith("XGBoost 1.7.6")
+    server.delete("nearest")
 
 
 def test_images_without_a_runtime_fail_by_name(server: Deployments) -> None:

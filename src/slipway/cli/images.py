@@ -28,8 +28,7 @@ EXAMPLE = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add_location(parser)
-    parser.add_argument("--cache-dir", metavar="DIR", help="where built environments lie (default: ~/.cache/slipway)")
+    _add_place(parser)
     actions = parser.add_subparsers(dest="action", required=True, metavar="list|pull|show|add|remove|prune")
     actions.add_parser("list", help="registered folders, and environments in the cache")
     pull = actions.add_parser("pull", help="build the environment of an image, so that nothing is fetched later")
@@ -40,6 +39,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     images_directories.add_arguments(actions)
     prune = actions.add_parser("prune", help="remove the environments that no replica runs in")
     prune.add_argument("--unused-for", type=_days, default=0, metavar="DAYS", help="only those not wanted for so many days")
+    for each in actions.choices.values():
+        # Also behind the action, where people write them; there they are set only if they are given.
+        _add_place(each, default=argparse.SUPPRESS)
+
+
+def _add_place(parser: argparse.ArgumentParser, *, default: str | None = None) -> None:
+    add_location(parser, default=default)
+    text = "where built environments lie (default: ~/.cache/slipway)"
+    parser.add_argument("--cache-dir", metavar="DIR", default=default, help=text)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 from slipway.cli.options import UsageError
-from slipway.cli.pack_checks import JUNK, Finding, check_tree
+from slipway.cli.pack_checks import JUNK, check_tree
+from slipway.cli.pack_frameworks import NAMES, Finding
 from slipway.replicas.unpack import Bounds, Refused, extract
 
 EXAMPLE = (
@@ -26,8 +27,21 @@ BOUNDS = Bounds(1 << 40, 1_000_000, 1 << 20)
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="DIR", help="the folder: the model's files, code/inference.py, code/requirements.txt")
     parser.add_argument("-o", "--output", default="model.tar.gz", metavar="FILE", help="the archive (default: model.tar.gz)")
-    parser.add_argument("--framework", default="", metavar="NAME", help="look also for what that framework's image needs")
+    parser.add_argument(
+        "--framework",
+        default="",
+        type=_framework,
+        metavar="NAME",
+        help=f"look also for what its image needs: {', '.join(NAMES)}",
+    )
     parser.add_argument("--check", action="store_true", help="look at an archive (or a folder) and write nothing")
+
+
+def _framework(text: str) -> str:
+    name = "sklearn" if text == "scikit-learn" else text.partition(":")[0]
+    if name and name not in NAMES:
+        raise argparse.ArgumentTypeError(f"no framework {text!r}: choose from {', '.join(NAMES)}")
+    return name
 
 
 def run(args: argparse.Namespace) -> int:

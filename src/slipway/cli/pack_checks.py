@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ast
 import os
-from dataclasses import dataclass
 from pathlib import Path
 
+from slipway.cli.pack_frameworks import Finding, check_files
 from slipway.replicas.failures import CannotRun
 from slipway.replicas.requirements import read_requirements
 
@@ -16,18 +16,6 @@ JUNK = frozenset(
 """What never belongs into an archive; left out."""
 _FUNCTIONS = {"model_fn": 1, "input_fn": 2, "predict_fn": 2, "output_fn": 2, "transform_fn": 4}
 _WITHOUT_CONTEXT = ("sklearn", "xgboost")
-_WEIGHTS = {"sklearn": (".joblib", ".pkl"), "pytorch": (".pt", ".pth")}
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    wrong: bool
-    """False: a hint; the archive can be used."""
-    message: str
-    mend: str
-
-    def __str__(self) -> str:
-        return f"{'wrong' if self.wrong else 'note'}: {self.message}\n       {self.mend}"
 
 
 def check_tree(folder: Path, framework: str = "") -> list[Finding]:
@@ -49,8 +37,8 @@ def check_tree(folder: Path, framework: str = "") -> list[Finding]:
     found += _requirements(folder, code)
     if script.is_file():
         found += _script(script, framework)
-    elif not found:
-        found += _without_script(folder, names, framework)
+    if not any(each.wrong for each in found):
+        found += check_files(folder, names, framework, script=script.is_file())
     return sorted(found, key=lambda each: not each.wrong)
 
 
@@ -111,18 +99,3 @@ def _arguments(node: ast.FunctionDef | ast.AsyncFunctionDef, wanted: int, framew
     shown = " or ".join(map(str, allowed))
     mend = "the last of them is the context" if len(allowed) > 1 else f"images of {framework} pass no context"
     return [Finding(True, f"{node.name} (line {node.lineno}) takes {count} arguments; it is called with {shown}.", mend)]
-
-
-def _without_script(folder: Path, names: list[str], framework: str) -> list[Finding]:
-    """What a framework's image can serve by itself."""
-    if framework not in _WEIGHTS:
-        return []
-    endings = _WEIGHTS[framework]
-    models = [name for name in names if name.endswith(endings) and (folder / name).is_file()]
-    if len(models) == 1:
-        return []
-    kinds = " or ".join(f"*{ending}" for ending in endings)
-    message = (
-        f"There is no code/inference.py, and {len(models) or 'no'} {kinds} file{'s' if len(models) > 1 else ''} at the top."
-    )
-    return [Finding(True, message, f"add code/inference.py with a model_fn, or keep exactly one {kinds} file at the top")]

@@ -46,6 +46,8 @@ START_SECONDS = 60.0
 """Until both roles answer. A control waits for the lease of one that was killed, some seconds."""
 _GATEWAY_STOP, _DISPATCHER_STOP, _CONTROL_STOP = 1.5, 1.5, 1.2
 """Seconds that a stopping role has; with the replicas' 2 s all is over within 5."""
+MAX_TOLD = 1000
+"""Different notes on the terminal: what more there are is in the logs of their endpoints."""
 
 Announce = Callable[[str], None]
 
@@ -82,6 +84,7 @@ class _Node:
         self._answers = False
         self._announce: Announce = _silent
         self._builds: set[str] = set()
+        self._told: set[str] = set()
         start = encode_start(settings, os.getpid())
         start_with_socket = encode_start(settings, os.getpid(), sock.fileno())
         self._control = self._role("control", "slipway.roles.control", lambda: start, ())
@@ -208,6 +211,7 @@ class _Node:
         elif state.phase == "exited" and (pid := self._pids.pop(state.id, None)) is not None:
             place.forget(self._settings.run_dir, pid)
         self._tell_build(state.progress)
+        self._tell_notes(state)
 
     def _tell_build(self, progress: str) -> None:
         """On the terminal, at its begin and its end: a build is what makes the first start of an image take so long."""
@@ -219,6 +223,13 @@ class _Node:
         elif line.startswith("built ") and began in self._builds:
             self._builds.discard(began)
             self._announce(line)
+
+    def _tell_notes(self, state: ReplicaState) -> None:
+        """On the terminal too, once each: what runs is not quite what the image asks for."""
+        for note in state.notes:
+            if note not in self._told and len(self._told) < MAX_TOLD:
+                self._told.add(note)
+                self._announce(f"{state.owner.rsplit('/', 1)[-1]}: {note}")
 
     def _status(self) -> KeeperStatus:
         assert self._keeper is not None

@@ -19,7 +19,7 @@ def cached(cache: Path, key: str, title: str) -> str:
 
 
 def test_sizes_users_and_last_use_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["images", "--cache-dir", str(tmp_path), "list"]) == 0
+    assert main(["images", "list", "--cache-dir", str(tmp_path)]) == 0
     assert "none built yet" in capsys.readouterr().out
     release = hold(cached(tmp_path, "one", "frame 1.0 (python 3.11)"), "i-1", "shop/blue")
     cached(tmp_path, "two", "frame 2.0 (python 3.11)")

@@ -74,6 +74,16 @@ def test_scripts_at_the_top_go_into_code(tmp_path: Path, capsys: pytest.CaptureF
         ({"code/inference.py": SCRIPT, "code/requirements.txt": "./../../etc"}, "", "requirements.txt"),
         ({"a.joblib": "", "b.pkl": ""}, "sklearn", "2 *.joblib or *.pkl files"),
         ({"weights.bin": ""}, "pytorch", "no *.pt or *.pth file"),
+        ({".hidden": "", "deep/xgboost-model": ""}, "xgboost", "no model file at the top"),
+        ({"xgboost-model": "", "README.md": ""}, "xgboost", "README.md lies at the top and is no model"),
+        ({"weights.bin": ""}, "huggingface", "no config.json at the top"),
+        ({"a": "", "bert/config.json": "{}"}, "huggingface", "but bert/config.json"),
+        ({"config.json": "{}", "tokenizer.json": ""}, "huggingface", "no file of weights"),
+        ({"config.json": "{", "model.safetensors": ""}, "huggingface", "config.json is no JSON"),
+        ({"saved_model.pb": "", "code/inference.py": "x = 1\n"}, "tensorflow", "saved_model.pb lies at the top"),
+        ({"a": "", "latest/saved_model.pb": ""}, "tensorflow", "saved_model.pb lies in latest/"),
+        ({"model.keras": ""}, "tensorflow", "no <version>/saved_model.pb, but model.keras"),
+        ({"model.zip": ""}, "sparkml", "no bundle.json at the top, but model.zip"),
     ],
 )
 def test_what_is_wrong(
@@ -105,6 +115,34 @@ def test_what_is_right(tmp_path: Path, text: str) -> None:
     assert main(["pack", str(source), "--check"]) == 0
 
 
+@pytest.mark.parametrize(
+    ("files", "framework", "hint"),
+    [
+        ({"xgboost-model": ""}, "xgboost", ""),
+        ({"a.json": "", "b.json": ""}, "xgboost", "each is loaded, and answers are their mean"),
+        ({"code/inference.py": SCRIPT, "notes.txt": ""}, "xgboost", ""),
+        ({"config.json": '{"architectures": ["X"]}', "model.safetensors": "", "vocab.txt": ""}, "huggingface", ""),
+        ({"config.json": "{}", "model.safetensors": "", "tokenizer.json": ""}, "huggingface", "set HF_TASK"),
+        ({"config.json": '{"architectures": ["X"]}', "pytorch_model.bin": ""}, "huggingface", "There is no tokenizer"),
+        ({"1/saved_model.pb": ""}, "tensorflow", ""),
+        ({"half/2/saved_model.pb": "", "code/inference.py": "x = 1\n"}, "tensorflow", ""),
+        ({"bundle.json": "", "root/a": ""}, "sparkml", ""),
+        ({"metadata/part-0": "", "stages/0/a": ""}, "sparkml", ""),
+        ({"model.joblib": ""}, "scikit-learn", ""),
+        ({"model.pt": ""}, "pytorch:2.3", ""),
+        ({"model-symbol.json": ""}, "mxnet", ""),
+    ],
+)
+def test_what_a_framework_takes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], files: dict[str, str], framework: str, hint: str
+) -> None:
+    source = tree(tmp_path / "m", files)
+    assert main(["pack", str(source), "--check", "--framework", framework]) == 0
+    told = capsys.readouterr().err
+    assert hint in told
+    assert bool(told) == bool(hint)
+
+
 def test_hostile_and_broken_archives(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = tmp_path / "broken.tar.gz"
     broken.write_bytes(b"PK\3\4 a zip")
@@ -122,6 +160,8 @@ def test_hostile_and_broken_archives(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_misuse(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["pack", str(tmp_path / "none")]) == 2
+    assert main(["pack", str(tmp_path), "--framework", "cobol"]) == 2
+    assert "no framework 'cobol': choose from sklearn" in capsys.readouterr().err
     (tmp_path / "file").write_bytes(archive({"a": ""}))
     assert main(["pack", str(tmp_path / "file")]) == 2
     assert "slipway pack --check" in capsys.readouterr().err
