@@ -18,6 +18,8 @@ class Limits:
     """Real-time request body."""
     response_bytes: int = 25 * 1024 * 1024
     """Real-time response body."""
+    between_bytes: int = 5 * 1024 * 1024
+    """What one container of a pipeline answers to the next."""
     invoke_seconds: float = 60.0
     stream_seconds: float = 480.0
     """InvokeEndpointWithResponseStream, whole answer."""
@@ -59,6 +61,7 @@ def profile(name: str) -> Limits:
         return Limits(
             body_bytes=1024**3,
             response_bytes=1024**3,
+            between_bytes=1024**3,
             invoke_seconds=3600.0,
             stream_seconds=3600.0,
             start_seconds=3600.0,

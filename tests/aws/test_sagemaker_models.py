@@ -147,8 +147,58 @@ def test_more_of_what_is_refused(sm: SageMaker) -> None:
     prefix = {"S3DataSource": {"S3Uri": f"s3://{sm.bucket}/p/", "S3DataType": "S3Prefix", "CompressionType": "None"}}
     message = refused(sm.client.create_model, ModelName="m", PrimaryContainer={"Image": IMAGE, "ModelDataSource": prefix})
     assert "PrimaryContainer.ModelDataSource.S3DataSource.S3DataType is S3Prefix" in message
-    several = [sm.container(ContainerHostname="a"), sm.container(ContainerHostname="b")]
-    assert "Containers.2" in refused(sm.client.create_model, ModelName="m", Containers=several)
+
+
+def test_several_containers_come_back(sm: SageMaker) -> None:
+    several = [sm.container(ContainerHostname=name, Mode="SingleModel") for name in ("front", "back")]
+    sm.client.create_model(ModelName="m", Containers=several, InferenceExecutionConfig={"Mode": "Direct"})
+    found = sm.client.describe_model(ModelName="m")
+    assert found["Containers"] == several
+    assert found["InferenceExecutionConfig"] == {"Mode": "Direct"}
+    unnamed = [sm.container(Mode="SingleModel") for _ in range(15)]
+    sm.client.create_model(ModelName="pipeline", Containers=unnamed)
+    assert sm.client.describe_model(ModelName="pipeline")["Containers"] == unnamed
+
+
+DIRECT = {"Mode": "Direct"}
+
+
+@pytest.mark.parametrize(
+    ("hostnames", "more", "words"),
+    [
+        ([None] * 16, {}, "at 'containers' failed to satisfy constraint: Member must have length less than or equal to 15"),
+        (["a", "b", "a"], {}, 'ContainerHostname "a" is not unique within Containers.'),
+        (["a", "A"], {}, "is not unique within Containers."),
+        (["a", None, "c"], {}, "Either all containers have a ContainerHostname, or none has: a, c stand beside Containers.2"),
+        (["a", None], DIRECT, "Direct: every container needs a ContainerHostname. It is missing in Containers.2."),
+        ([None, None], DIRECT, "It is missing in Containers.1, Containers.2."),
+        (["a"], DIRECT, "Direct, which needs at least two containers in Containers: there is 1."),
+        (["under_score", "b"], {}, "containerHostname"),
+    ],
+)
+def test_containers_that_do_not_go_together(
+    sm: SageMaker, hostnames: list[str | None], more: dict[str, Any], words: str
+) -> None:
+    containers = [sm.container(**({"ContainerHostname": name} if name else {})) for name in hostnames]
+    request = {"Containers": containers, **({"InferenceExecutionConfig": more} if more else {})}
+    assert words in refused(sm.client.create_model, ModelName="m", **request)
+    assert sm.client.list_models()["Models"] == []
+
+
+def test_every_containers_model_data_must_be_there(sm: SageMaker) -> None:
+    containers = [sm.container(), {"Image": IMAGE, "ModelDataUrl": "s3://nobody/none"}]
+    assert "s3://nobody/none" in refused(sm.client.create_model, ModelName="m", Containers=containers)
+
+
+def test_containers_invoked_directly_are_not_asynchronous(sm: SageMaker) -> None:
+    several = [sm.container(ContainerHostname=name) for name in ("front", "back")]
+    sm.client.create_model(ModelName="m", Containers=several, InferenceExecutionConfig=DIRECT)
+    variant = {"VariantName": "A", "ModelName": "m", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    output = {"OutputConfig": {"S3OutputPath": f"s3://{sm.bucket}/out"}}
+    message = refused(
+        sm.client.create_endpoint_config, EndpointConfigName="c", ProductionVariants=[variant], AsyncInferenceConfig=output
+    )
+    assert "InvokeEndpointAsync has no TargetContainerHostname" in message
 
 
 def test_lists(sm: SageMaker) -> None:

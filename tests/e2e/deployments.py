@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import boto3
@@ -79,6 +79,23 @@ class Deployments:
             self.s3.put_object(Bucket=BUCKET, Key=f"{name}/model.tar.gz", Body=data)
             container["ModelDataUrl"] = f"s3://{BUCKET}/{name}/model.tar.gz"
         self.sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container, **more)
+
+    def several(self, name: str, containers: Sequence[Mapping[str, Any]], mode: str = "Serial", **more: Any) -> None:
+        """A model of several containers; `data` of each is its archive, `hostname` its name."""
+        made = []
+        for number, each in enumerate(containers, 1):
+            container = {"Image": SKLEARN, "Environment": dict(SCRIPT_MODE), **each}
+            data = container.pop("data", None)
+            if data is not None:
+                key = f"{name}/{number}/model.tar.gz"
+                self.s3.put_object(Bucket=BUCKET, Key=key, Body=data)
+                container["ModelDataUrl"] = f"s3://{BUCKET}/{key}"
+            if hostname := container.pop("hostname", None):
+                container["ContainerHostname"] = hostname
+            made.append(container)
+        self.sagemaker.create_model(
+            ModelName=name, ExecutionRoleArn=ROLE, Containers=made, InferenceExecutionConfig={"Mode": mode}, **more
+        )
 
     def config(self, name: str, *variants: Mapping[str, Any]) -> None:
         filled = [

@@ -20,7 +20,7 @@ from slipway.control.changes import Changes
 from slipway.control.instances import STRAY, Instances
 from slipway.control.routes import Routes
 from slipway.core import routing
-from slipway.core.deployments import Asked, DeployedImage, Deployment, Reached, Wanted, fleet, target
+from slipway.core.deployments import Asked, DeployedImage, Deployment, Reached, VariantSpec, Wanted, fleet, image_key, target
 from slipway.core.endpoints import (
     DELETING,
     IN_SERVICE,
@@ -41,7 +41,8 @@ from slipway.core.endpoints import (
     plan,
 )
 from slipway.core.reasons import failure_reason
-from slipway.core.replicas import ReplicaSpec, ReplicaState
+from slipway.core.replicas import ReplicaSpec, ReplicaState, container_id
+from slipway.core.several import BROKEN, SIBLINGS_SECONDS
 from slipway.names import replica_principal
 from slipway.store import keys, resources
 from slipway.store.db import Connection, Db
@@ -129,8 +130,9 @@ class Endpoints:
         if self._unseen is None:
             self._unseen = {row.arn for row in endpoints}
             for row in rows:
-                self._instances.own((row.id,), row.owner)
-                if row.id in listed:
+                names = specs.containers_of(row)
+                self._instances.own({row.id: names}, row.owner)
+                if row.id in listed or (names and container_id(row.id, 1) in listed):
                     self._routes.adopt(row.owner, (row.id,))
         self._instances.take(listed)
         for arn in {*(row.arn for row in endpoints), *self._instances.owners()}:
@@ -190,7 +192,7 @@ class Endpoints:
         for replica in rows:
             memory.first_seen.setdefault(replica.id, self._world.now())
         # Also those whose commit this control was never told of, since the connection to the store broke.
-        self._instances.own((replica.id for replica in rows), row.arn)
+        self._instances.own({replica.id: specs.containers_of(replica) for replica in rows}, row.arn)
         observed = Observed(
             tuple(self._seen(memory, replica) for replica in rows),
             _route_of(self._routes.entry(row.arn)),
@@ -201,19 +203,25 @@ class Endpoints:
         return _Look(row, deployment, goals, asked, reached, desired, observed, {r.id: r for r in rows})
 
     def _seen(self, memory: _Memory, row: ReplicaRow) -> Seen:
-        state = self._instances.state(row.id)
+        state = self._instances.whole(row.id)
         spec = row.spec
-        limit = float(spec["start_timeout"]) + float(spec["fetch_timeout"]) + OVERDUE_SECONDS
+        deadline = memory.first_seen[row.id] + float(spec["start_timeout"]) + float(spec["fetch_timeout"]) + OVERDUE_SECONDS
+        phase = state.phase
+        ready_since = self._instances.ready_since(row.id)
+        if phase == BROKEN and state.undecided and ready_since is None:
+            # The other containers may still say what is wrong with them.
+            phase = "starting"
+            deadline = min(deadline, (self._instances.ended_since(row.id) or 0.0) + SIBLINGS_SECONDS)
         return Seen(
             id=row.id,
             fleet=row.generation,
             variant=row.variant,
-            phase=state.phase if state else "planned",
+            phase=phase,
             asked_to_stop=row.id in memory.asked_to_stop,
-            ready_since=self._instances.ready_since(row.id),
-            deadline=memory.first_seen[row.id] + limit,
-            missed_pings=state.missed_pings if state else 0,
-            failure=state.failure if state else None,
+            ready_since=ready_since,
+            deadline=deadline,
+            missed_pings=state.missed_pings,
+            failure=state.failure,
         )
 
     async def _write_status(self, look: _Look, made: Plan) -> bool:
@@ -232,7 +240,8 @@ class Endpoints:
             reason = ""
         if made.trouble is not None:
             variant = look.deployment.variant(made.trouble.variant)
-            reason = failure_reason(made.trouble, variant.model_data or "", *_kept(look, made.trouble.variant))
+            urls = {each.name: each.model_data or "" for each in variant.containers} or variant.model_data or ""
+            reason = failure_reason(made.trouble, urls, *_kept(look, made.trouble.variant))
         new = replace(
             row,
             status=made.status,
@@ -251,12 +260,15 @@ class Endpoints:
         found = {}
         for variant in look.deployment.variants:
             ids = [s.id for s in look.observed.replicas if s.fleet == look.deployment.number and s.variant == variant.name]
-            resolved = next((state.image for id in ids if (state := self._instances.state(id)) and state.image), "")
-            known = look.reached.images.get(variant.name)
-            if known is not None and known.specified == variant.image and resolved in (known.resolved, ""):
-                found[variant.name] = known
-            else:
-                found[variant.name] = DeployedImage(variant.image, resolved or variant.image, now)
+            states = [self._instances.states(id) for id in ids]
+            for index, image in enumerate([each.image for each in variant.containers] or [variant.image]):
+                key = image_key(variant, index)
+                resolved = next((state.image for each in states if (state := each[index]) and state.image), "")
+                known = look.reached.images.get(key)
+                if known is not None and known.specified == image and resolved in (known.resolved, ""):
+                    found[key] = known
+                else:
+                    found[key] = DeployedImage(image, resolved or image, now)
         return found
 
     async def _apply(self, look: _Look, made: Plan) -> None:
@@ -280,65 +292,74 @@ class Endpoints:
         """The table's entry; addresses are those of now."""
         variants = []
         for routed in route:
-            states = [state for id in routed.replicas if (state := self._instances.state(id))]
-            replicas = tuple(
-                routing.Replica(s.id, look.rows[s.id].spec["instance"], s.protocol, tuple(s.workers))
-                for s in states
-                if s.id in look.rows
-            )
+            found = [self._replica(look.rows[id]) for id in routed.replicas if id in look.rows]
+            replicas = tuple(replica for replica in found if replica is not None)
             number = next((look.rows[r.id].generation for r in replicas), look.deployment.number)
             known = {v.name: v for v in look.of(number).variants}
-            balanced = known[routed.variant].least_outstanding if routed.variant in known else False
-            variants.append(routing.Variant(routed.variant, routed.weight, replicas, least_outstanding=balanced))
+            variants.append(_routed(routed, replicas, known.get(routed.variant)))
         numbers = {look.rows[r.id].generation for v in variants for r in v.replicas}
         fleet_number = min(numbers, default=(look.reached.serving or look.deployment).number)
         options = look.of(fleet_number).asynchronous
         return routing.Endpoint(look.row.account, look.row.region, look.row.name, tuple(variants), options)
 
+    def _replica(self, row: ReplicaRow) -> routing.Replica | None:
+        """The table's word on an instance, if the keeper has all of it."""
+        states = self._instances.states(row.id)
+        if any(state is None for state in states):
+            return None
+        parts = [routing.Container(state.protocol, tuple(state.workers)) for state in states if state is not None]
+        if len(parts) > 1:
+            return routing.Replica(row.id, row.spec["instance"], "", (), tuple(parts))
+        return routing.Replica(row.id, row.spec["instance"], parts[0].protocol, parts[0].workers)
+
     async def _start(self, look: _Look, starts: Sequence[Start]) -> None:
         """Rows first, all in one transaction; then the keeper is asked for each."""
-        made: list[tuple[ReplicaSpec, ReplicaState | None]] = []
+        made: list[tuple[list[ReplicaSpec], list[ReplicaState]]] = []
         rows = []
         for start in starts:
             id = start.id or self._world.new_id()
-            spec, failed = await self._spec(look, start, id)
-            made.append((spec, failed))
+            wanted, failed = await self._specs(look, start, id)
+            made.append((wanted, failed))
             if start.id is None:
+                spec = specs.row_spec(id, wanted)
                 rows.append(ReplicaRow(id, look.row.arn, start.variant, start.fleet, spec, self._world.now()))
         if rows:
             alive = await self._world.db.write(lambda c: _add_replicas(c, look.row, rows))
             if not alive:
                 self._world.wake(KIND, look.row.arn)
                 return
-            self._instances.own((row.id for row in rows), look.row.arn)
-        for spec, failed in made:
-            if failed is None:
-                await self._instances.start(spec)
-            else:
-                self._instances.note(failed)
+            self._instances.own({row.id: specs.containers_of(row) for row in rows}, look.row.arn)
+        for wanted, failed in made:
+            for state in failed:
+                self._instances.note(state)
                 self._world.wake(KIND, look.row.arn)
+            if not failed:
+                for each in wanted:
+                    await self._instances.start(each)
 
-    async def _spec(self, look: _Look, start: Start, id: str) -> tuple[ReplicaSpec, ReplicaState | None]:
-        """The spec; and the state of one that cannot even be asked for, since an object is missing."""
+    async def _specs(self, look: _Look, start: Start, id: str) -> tuple[list[ReplicaSpec], list[ReplicaState]]:
+        """The specs of an instance's containers; and states of those that cannot even be asked for: an object is missing."""
         world, deployment = self._world, look.of(start.fleet)
         variant = deployment.variant(start.variant)
         token = world.new_token()
         if id in look.rows:
             # Asked for again: the token that its container may hold already stays good.
             token = look.rows[id].spec["platform"].get("AWS_CONTAINER_AUTHORIZATION_TOKEN", token)
-        artifacts = []
-        failed: ReplicaState | None = None
-        try:
-            for wanted in specs.data_of(variant):
-                place, account = specs.location(wanted.uri), look.row.account
-                head = await world.head(place.bucket, place.key, account=account)
-                seconds = variant.download_seconds or specs.DOWNLOAD_SECONDS
-                artifacts.append(specs.artifact(world.making, account, wanted, head, seconds))
-        except specs.Missing as missing:
-            failed = ReplicaState(id, look.row.arn, "exited", failure=missing.failure)
-        asynchronous = deployment.asynchronous is not None
-        spec = specs.replica_spec(world.making, look.place, variant, id, token, tuple(artifacts), asynchronous=asynchronous)
-        return spec, failed
+        made, failed = [], []
+        for part in specs.parts(variant, id):
+            artifacts = []
+            try:
+                for wanted in specs.data_of(part.variant):
+                    place, account = specs.location(wanted.uri), look.row.account
+                    head = await world.head(place.bucket, place.key, account=account)
+                    seconds = variant.download_seconds or specs.DOWNLOAD_SECONDS
+                    artifacts.append(specs.artifact(world.making, account, wanted, head, seconds))
+            except specs.Missing as missing:
+                failed.append(ReplicaState(part.id, look.row.arn, "exited", failure=missing.failure))
+            asynchronous = deployment.asynchronous is not None
+            spec = specs.replica_spec(world.making, look.place, part, token, tuple(artifacts), asynchronous=asynchronous)
+            made.append(spec)
+        return made, failed
 
     async def _forget(self, look: _Look, gone: Sequence[str]) -> None:
         """Drop replicas whose processes are gone, at the keeper and here."""
@@ -381,6 +402,14 @@ class Endpoints:
 
         if await self._world.db.write(write):
             self._world.keys_gone()
+
+
+def _routed(routed: RoutedVariant, replicas: tuple[routing.Replica, ...], spec: VariantSpec | None) -> routing.Variant:
+    if spec is None:
+        return routing.Variant(routed.variant, routed.weight, replicas)
+    stages = tuple(routing.Stage(each.name, each.multi_model) for each in spec.containers)
+    balanced = spec.least_outstanding
+    return routing.Variant(routed.variant, routed.weight, replicas, least_outstanding=balanced, mode=spec.mode, stages=stages)
 
 
 def _add_replicas(connection: Connection, row: Resource, rows: Sequence[ReplicaRow]) -> bool:

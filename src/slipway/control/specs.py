@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from slipway.core.deployments import VariantSpec
 from slipway.core.limits import InstanceType, container_size
-from slipway.core.replicas import Artifact, Failure, ReplicaSpec
+from slipway.core.replicas import Artifact, Failure, ReplicaSpec, container_id
 from slipway.names import S3Location, endpoint_log_group, parse_s3_uri
+from slipway.store.resources import ReplicaRow
 
 MODEL_DIR = "/opt/ml/model"
 CODE_DIR = "/opt/ml/code"
@@ -57,6 +58,48 @@ class Making:
     """`presign(account, bucket, key, expires in seconds)`: path and query to GET."""
 
 
+class Part(NamedTuple):
+    """One container of an instance: `variant` tells of it as if it were the only one."""
+
+    id: str
+    instance: str
+    variant: VariantSpec
+    container: str = "primary"
+    position: int = 0
+
+
+def parts(variant: VariantSpec, instance: str) -> list[Part]:
+    """What an instance consists of."""
+    if not variant.containers:
+        return [Part(instance, instance, variant)]
+    return [
+        Part(container_id(instance, number), instance, variant.with_container(each), each.name, number)
+        for number, each in enumerate(variant.containers, 1)
+    ]
+
+
+def row_spec(instance: str, made: Sequence[ReplicaSpec]) -> ReplicaSpec | dict[str, object]:
+    """What the store keeps of an instance: the spec of its container; with several, what they have in common."""
+    first = made[0]
+    if not first.position:
+        return first
+    return {
+        "id": instance,
+        "instance": instance,
+        "account": first.account,
+        "region": first.region,
+        "start_timeout": first.start_timeout,
+        "fetch_timeout": first.fetch_timeout,
+        "platform": dict(first.platform),
+        "containers": [spec.container for spec in made],
+    }
+
+
+def containers_of(row: ReplicaRow) -> tuple[str, ...]:
+    """Names of the containers of an instance that has several."""
+    return tuple(row.spec["containers"]) if isinstance(row.spec, dict) and "containers" in row.spec else ()
+
+
 class Data(NamedTuple):
     """Something to be fetched before the container starts."""
 
@@ -97,35 +140,37 @@ def artifact(making: Making, account: str, wanted: Data, head: ObjectHead | None
 def replica_spec(
     making: Making,
     place: Place,
-    variant: VariantSpec,
-    id: str,
+    part: Part,
     token: str,
     artifacts: tuple[Artifact, ...],
     *,
     asynchronous: bool = False,
 ) -> ReplicaSpec:
+    """Containers of one instance share its credentials, and each may use all of its memory and CPUs."""
+    variant, instance = part.variant, part.instance
     size = container_size(variant.instance_type, making.machine, making.memory_bound)
     return ReplicaSpec(
-        id=id,
-        instance=id,
+        id=part.id,
+        instance=instance,
         owner=place.arn,
         endpoint=place.name,
         variant=variant.name,
-        container="primary",
+        container=part.container,
         image=variant.image,
         environment=variant.environment,
-        platform=platform(making, place, id, None if variant.isolated else token),
+        platform=platform(making, place, instance, None if variant.isolated else token),
         artifacts=artifacts,
         account=place.account,
         region=place.region,
         log_group=endpoint_log_group(place.name),
-        log_stream=f"{variant.name}/{id}",
+        log_stream=f"{variant.name}/{instance}" + (f"/{part.container}" if part.position else ""),
         isolated=variant.isolated,
         memory_bytes=size.memory_bytes,
         cpus=size.cpus,
         start_timeout=variant.start_seconds or making.start_seconds,
         fetch_timeout=variant.download_seconds or DOWNLOAD_SECONDS,
         asynchronous=asynchronous,
+        position=part.position,
     )
 
 

@@ -8,7 +8,7 @@ joins them.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from slipway.core.asynchronous import AsyncOptions
@@ -16,8 +16,21 @@ from slipway.core.endpoints import Fleet, Goal
 
 
 @dataclass(frozen=True, slots=True)
+class ContainerSpec:
+    """One of several containers of a variant's instances."""
+
+    name: str
+    """Its hostname, or `container-1`, `container-2`, … by position."""
+    image: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    model_data: str | None = None
+    model_data_archive: bool = True
+    multi_model: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class VariantSpec:
-    """One production variant with the container that serves it."""
+    """One production variant with the container that serves it, or with several."""
 
     name: str
     instance_type: str
@@ -33,6 +46,22 @@ class VariantSpec:
     start_seconds: float | None = None
     shown: Mapping[str, Any] = field(default_factory=dict)
     """Members of the variant that DescribeEndpoint gives back as they are."""
+    mode: str = ""
+    """How several containers are called: `Serial` or `Direct`; empty: there is one."""
+    containers: tuple[ContainerSpec, ...] = ()
+    """Two or more; empty: the members above tell of the only one."""
+
+    def with_container(self, container: ContainerSpec) -> VariantSpec:
+        """As if that container were the only one."""
+        return replace(
+            self,
+            image=container.image,
+            environment=container.environment,
+            model_data=container.model_data,
+            model_data_archive=container.model_data_archive,
+            mode="",
+            containers=(),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +117,7 @@ class Reached:
     goals: tuple[Goal, ...] = ()
     """The counts and weights that were last InService."""
     images: Mapping[str, DeployedImage] = field(default_factory=dict)
-    """By variant."""
+    """By `image_key`."""
     abandoned: int | None = None
     """A generation whose deployment failed and was rolled back: what serves is wanted instead."""
 
@@ -98,6 +127,11 @@ def target(asked: Asked, wanted: Wanted, reached: Reached, generation: int) -> t
     if reached.serving is not None and reached.abandoned == generation:
         return reached.serving, reached.goals
     return asked.deployment, wanted.goals
+
+
+def image_key(variant: VariantSpec, index: int) -> str:
+    """Under which `Reached.images` has a container's image: the variant's name, and with several containers the position."""
+    return f"{variant.name}/{index + 1}" if variant.containers else variant.name
 
 
 def fleet(deployment: Deployment, goals: tuple[Goal, ...]) -> Fleet:

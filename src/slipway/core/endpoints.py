@@ -15,6 +15,7 @@ from typing import Literal
 
 from slipway.core.limits import restart_delay
 from slipway.core.replicas import Failure
+from slipway.core.several import BROKEN
 
 CREATING: Literal["Creating"] = "Creating"
 IN_SERVICE: Literal["InService"] = "InService"
@@ -66,13 +67,13 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """One replica, as the store and the keeper know it."""
+    """One instance, as the store and the keeper know it."""
 
     id: str
     fleet: int
     variant: str
     phase: str
-    """`planned` (in the store, the keeper has not been asked or lost it) or a ReplicaState's phase."""
+    """`planned` (in the store, the keeper has not been asked or lost it), BROKEN, or a ReplicaState's phase."""
     asked_to_stop: bool = False
     ready_since: float | None = None
     """When it was first ready; None: never yet."""
@@ -193,7 +194,7 @@ def plan(desired: Desired, observed: Observed, now: float) -> Plan:
 
 def _gone(seen: Seen, now: float) -> bool:
     """Not a replica to count on any more: ended, ending, or to be replaced."""
-    if seen.phase in ("exited", "stopping") or seen.asked_to_stop or seen.missed_pings >= MISSED_PINGS:
+    if seen.phase in ("exited", "stopping", BROKEN) or seen.asked_to_stop or seen.missed_pings >= MISSED_PINGS:
         return True
     return _overdue(seen, now)
 

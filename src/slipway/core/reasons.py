@@ -7,6 +7,7 @@ must say what to do. At most 1024 characters (hosting.md 2.1, 2.9; containers.md
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from slipway.core.endpoints import Trouble
 from slipway.core.replicas import Failure
@@ -21,37 +22,49 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOISE = re.compile(r"\[slipway\] |[~^ ]+$|Traceback \(most recent call last\):$")
 
 
-def failure_reason(trouble: Trouble, url: str = "", rolled_back_to: str | None = None, kept: int | None = None) -> str:
-    """FailureReason of a deployment that ended with `trouble`. `url`: the model data's address, as the user gave it.
+def failure_reason(
+    trouble: Trouble, url: str | Mapping[str, str] = "", rolled_back_to: str | None = None, kept: int | None = None
+) -> str:
+    """FailureReason of a deployment that ended with `trouble`: of every container that failed.
 
-    `rolled_back_to`: the endpoint configuration that goes on serving, where there is one. `kept`: after a change of capacities
-    that failed, the instances that the variant has as before.
+    `url`: the model data's address, as the user gave it; of several containers by name. `rolled_back_to`: the endpoint
+    configuration that goes on serving, where there is one. `kept`: after a change of capacities that failed, the instances that
+    the variant has as before.
     """
-    failure = trouble.failure
-    parts = [_opening(failure, trouble.variant, url)]
-    if trouble.was_ready:
-        parts.append(f"It started, and then ended {trouble.crashes} times.")
-    parts.append(_sentence(failure.message.removeprefix(f"{url}: ") if url else failure.message))
-    parts.append(_sentence(failure.mend))
+    failures = (trouble.failure, *trouble.failure.others)
+    parts = []
+    for number, failure in enumerate(failures):
+        address = url if isinstance(url, str) else url.get(failure.container, "")
+        told = [_opening(failure, trouble.variant, address)]
+        if trouble.was_ready and number == 0:
+            told.append(f"It started, and then ended {trouble.crashes} times.")
+        told.append(_sentence(failure.message.removeprefix(f"{address}: ") if address else failure.message))
+        told.append(_sentence(failure.mend))
+        # Each is heard, also beside one that has much to say.
+        parts.append(" ".join(part for part in told if part)[: MAX_REASON // len(failures) - 1])
     if kept is not None:
         parts.append(f"The variant keeps its {kept} instance{'' if kept == 1 else 's'}.")
     elif rolled_back_to is not None:
         parts.append(f'The endpoint goes on serving with endpoint configuration "{rolled_back_to}".')
     text = " ".join(part for part in parts if part)[:MAX_REASON]
     # A program may print anything, and PostgreSQL, for one, keeps no text with a null character.
-    return _CONTROL.sub(" ", text + _tail(failure.log_tail, text))
+    tails = [line for failure in failures for line in (failure.log_tail if len(failures) == 1 else failure.log_tail[-2:])]
+    return _CONTROL.sub(" ", text + _tail(tuple(tails), text))
 
 
 def _opening(failure: Failure, variant: str, url: str) -> str:
+    container = failure.container or "primary"
     if failure.kind in _DOWNLOAD:
         return (
-            f'Failed to download model data for container "container_1" from URL: "{url}". Please ensure that there is an '
-            "object located at the URL and that the role passed to CreateModel has permissions to download the object."
+            f'Failed to download model data for container "{failure.container or "container_1"}" from URL: "{url}". Please '
+            "ensure that there is an object located at the URL and that the role passed to CreateModel has permissions to "
+            "download the object."
         )
     if failure.kind in _EXTRACT:
+        whose = f'for container "{failure.container}" ' if failure.container else ""
         return (
-            f'Failed to extract model data archive from URL "{url}". Please ensure that the object located at the URL is a '
-            "valid tar.gz archive."
+            f'Failed to extract model data archive {whose}from URL "{url}". Please ensure that the object located at '
+            "the URL is a valid tar.gz archive."
         )
     if failure.kind == "archive-too-large":
         return (
@@ -59,10 +72,10 @@ def _opening(failure: Failure, variant: str, url: str) -> str:
             "with more memory."
         )
     if failure.kind in _OUR_OWN:
-        return f"The primary container for production variant {variant} could not be started."
+        return f"The {container} container for production variant {variant} could not be started."
     return (
-        f"The primary container for production variant {variant} did not pass the ping health check. Please check CloudWatch "
-        "logs for this endpoint."
+        f"The {container} container for production variant {variant} did not pass the ping health check. Please check "
+        "CloudWatch logs for this endpoint."
     )
 
 

@@ -56,6 +56,8 @@ class ReplicaSpec:
     fetch_timeout: float = 3600.0
     asynchronous: bool = False
     """Its requests come from a dispatcher: the limits of asynchronous bodies hold, not those of real time."""
+    position: int = 0
+    """Among the containers of an instance with several, from 1 on; 0: it is the only one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,10 @@ class Failure:
     exit_code: int | None = None
     signal: int | None = None
     mend: str = ""
+    container: str = ""
+    """Which one of an instance with several containers."""
+    others: tuple[Failure, ...] = ()
+    """Of the instance's other containers that failed as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,3 +117,15 @@ class Usage:
     """The replica's own, else the machine's memory."""
     disk_percent: float
     """Of the file system that its files are on."""
+    container: str = ""
+    """Which one of an instance with several containers."""
+
+
+def container_id(instance: str, position: int) -> str:
+    """The keeper's id of the n-th container (from 1 on) of an instance with several."""
+    return f"{instance}.{position}"
+
+
+def instance_of(id: str) -> str:
+    """The instance that a replica is (a container of); the store's rows have its id."""
+    return id.partition(".")[0]

@@ -10,10 +10,30 @@ from dataclasses import dataclass, field
 
 from slipway.core.asynchronous import AsyncOptions
 
+SERIAL, DIRECT = "Serial", "Direct"
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """One of the containers that every instance of a variant has, in the model's order."""
+
+    name: str
+    """Its hostname, or `container-1`, `container-2`, … by position."""
+    multi_model: bool = False
+    """A request's TargetModel is for this one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    """One running host of one of several containers of an instance."""
+
+    protocol: str
+    workers: tuple[str, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class Replica:
-    """One running host of one container. Addresses are `unix:/path` or `tcp:host:port`."""
+    """One instance. Addresses are `unix:/path` or `tcp:host:port`."""
 
     id: str
     instance: str
@@ -22,6 +42,8 @@ class Replica:
     """`frames`: workers of slipway_host, frames and HTTP/1.1 on each worker's socket; `http`: a foreign container."""
     workers: tuple[str, ...]
     """One address for each worker that takes one request at a time; a foreign container has one address."""
+    containers: tuple[Container, ...] = ()
+    """Of an instance with several, as the variant's `stages`; `protocol` and `workers` say nothing then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +54,17 @@ class Variant:
     container: str = "primary"
     """The word after "from" in a ModelError: the container's hostname, else `primary`."""
     least_outstanding: bool = False
+    mode: str = ""
+    """SERIAL (a pipeline), DIRECT (the caller names the container); empty: one container."""
+    stages: tuple[Stage, ...] = ()
+    """Of a variant of several containers."""
+
+    def of_stage(self, index: int) -> Variant:
+        """As if that container were the only one of each instance."""
+        replicas = tuple(
+            Replica(r.id, r.instance, r.containers[index].protocol, r.containers[index].workers) for r in self.replicas
+        )
+        return Variant(self.name, self.weight, replicas, self.stages[index].name, self.least_outstanding)
 
 
 @dataclass(frozen=True, slots=True)

@@ -229,7 +229,7 @@ class AsyncVariant(VariantSlots):
 class AsyncSlots(Slots):
     """The asynchronous endpoints of the current table."""
 
-    variants = AsyncVariant
+    kinds = {"": AsyncVariant}  # noqa: RUF012 - as in Slots
 
     def apply(self, table: RouteTable) -> None:
         ours = {key: endpoint for key, endpoint in table.endpoints.items() if endpoint.asynchronous is not None}

@@ -38,6 +38,21 @@ OVERLOADED = "overloaded"
 GONE = "gone"
 """The variant left the route table while the request waited: choose again."""
 
+
+class Oversize(str):
+    """A reason of `Call.failed`: a container's answer is larger than what the next one may be sent."""
+
+    container: str
+    following: str
+    size: int
+    limit: int
+
+    def __new__(cls, container: str, following: str, size: int, limit: int) -> Oversize:
+        made = super().__new__(cls, "oversize")
+        made.container, made.following, made.size, made.limit = container, following, size, limit
+        return made
+
+
 _TIMEOUT_NAME = TIMEOUT_HEADER.lower().encode()
 _HOP = frozenset((b"connection", b"keep-alive", b"transfer-encoding", b"content-length", b"date", b"server"))
 
@@ -180,6 +195,11 @@ class Ticket(Call):
         else:
             self.lane.set_result(lane)
 
+    def replied(self, status: int, head: bytes, body: bytes, now: float) -> None:
+        """A container before the last one of a pipeline answered outside 2xx."""
+        if not self.lane.done():
+            self.lane.set_exception(Refused(status, body))
+
     def failed(self, why: str) -> None:
         if not self.lane.done():
             self.lane.set_exception(NoPlace(why))
@@ -200,3 +220,12 @@ class NoPlace(Exception):
     def __init__(self, why: str) -> None:
         super().__init__(why)
         self.why = why
+
+
+class Refused(Exception):
+    """A container on the way answered outside 2xx."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        super().__init__(status)
+        self.status = status
+        self.body = body

@@ -38,6 +38,10 @@ class DataLimits:
     response_bytes: int = 25 * 1024 * 1024
     waiting: int = 1000
     """Per variant."""
+    between_bytes: int = 5 * 1024 * 1024
+    """Of an answer that is the next container's request."""
+    between_memory: int = 256 * 1024 * 1024
+    """Of all answers that wait for the next container; beyond it containers wait that have others behind them."""
     capacity_seconds: float = 15.0
     free_seconds: float = frames.GRACE
     """How long a worker counts as busy after its exchange was cut, unless it says before that it is free."""

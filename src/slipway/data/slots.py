@@ -7,10 +7,10 @@ A new table is a diff: new replicas are connected, removed ones get nothing furt
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from time import perf_counter
 
-from slipway.core.routing import Endpoint, Key, Replica, RouteTable, Variant
+from slipway.core.routing import DIRECT, Endpoint, Key, Replica, RouteTable, Variant
 from slipway.data.counters import VariantCounters, counters_snapshot
 from slipway.data.invoke import GONE, NO_CAPACITY, OVERLOADED, Call
 from slipway.data.lanes import DataLimits, ForeignLane, Lane, WorkerLane
@@ -57,6 +57,14 @@ class VariantSlots:
     @property
     def in_flight(self) -> int:
         return sum(lane.busy for lane in self._all.values())
+
+    def fits(self, variant: Variant) -> bool:
+        """Whether it can follow to this version of its variant; else another takes its place."""
+        return not variant.mode
+
+    def containers_counters(self) -> Mapping[str, VariantCounters]:
+        """What is counted of each of several containers, by name; empty: there is one."""
+        return {}
 
     def snapshot(self) -> dict[str, object]:
         """Counters and present load, as plain values."""
@@ -226,16 +234,16 @@ class EndpointSlots:
         """It answers InvokeEndpointAsync alone."""
         self.by_name = by_name
         self.only: VariantSlots | None = None
-        """The variant, if there is but one and it takes traffic."""
-        if len(by_name) == 1 and endpoint.variants[0].weight > 0:
+        """The variant, if there is but one, it takes traffic, and the caller need not say more."""
+        if len(by_name) == 1 and endpoint.variants[0].weight > 0 and endpoint.variants[0].mode != DIRECT:
             self.only = by_name[endpoint.variants[0].name]
 
 
 class Slots:
     """All endpoints of the current table."""
 
-    variants = VariantSlots
-    """What holds the lanes of a variant."""
+    kinds: Mapping[str, type[VariantSlots]] = {"": VariantSlots}
+    """What holds the lanes of a variant, by its mode."""
 
     def __init__(self, limits: DataLimits, on_drained: Callable[[], None] | None = None) -> None:
         self.limits = limits
@@ -244,6 +252,8 @@ class Slots:
         """By `core.routing.endpoint_key`."""
         self.draining: set[Lane] = set()
         """Removed lanes with calls in flight."""
+        self.leaving: set[str] = set()
+        """Removed instances of several containers, with calls on their way through them."""
         self.wheel: Wheel[Call] = Wheel(limits.invoke_seconds, Call.expire)
         self.capacity_wheel: Wheel[Call] = Wheel(limits.capacity_seconds, self._out_of_patience)
         self._on_drained = on_drained
@@ -271,7 +281,11 @@ class Slots:
             known = dict(before.by_name) if before is not None else {}
             by_name: dict[str, VariantSlots] = {}
             for variant in endpoint.variants:
-                slots = known.pop(variant.name, None) or self.variants(self, variant, self.limits)
+                slots = known.pop(variant.name, None)
+                if slots is not None and not slots.fits(variant):
+                    retired.append(slots)
+                    slots = None
+                slots = slots or self.kinds[variant.mode](self, variant, self.limits)
                 by_name[variant.name] = slots
                 kept.append((slots, variant))
             retired.extend(known.values())
@@ -289,7 +303,14 @@ class Slots:
 
     def busy_removed(self) -> list[str]:
         """Ids of removed replicas that still have calls in flight."""
-        return sorted({lane.replica for lane in self.draining})
+        return sorted({lane.replica for lane in self.draining} | self.leaving)
+
+    def left(self, instance: str) -> None:
+        """Nothing is on its way through this instance any more."""
+        if instance in self.leaving:
+            self.leaving.discard(instance)
+            if self._on_drained is not None:
+                self._on_drained()
 
     def lane_drained(self, lane: Lane) -> None:
         if lane not in self.draining:

@@ -11,9 +11,11 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from slipway.core.dockerfile import BIND_TO_PORT as LABEL
 from slipway.core.replicas import ReplicaSpec
 from slipway.replicas.directory_images import DirectoryImage
 from slipway.replicas.images import own_interpreter
+from slipway.replicas.ports import BIND_TO_PORT, Ports
 from slipway.replicas.sandbox import MODEL
 
 PORT = 8080
@@ -39,11 +41,18 @@ class Plan:
 
 
 def plan(
-    image: DirectoryImage, spec: ReplicaSpec, python_path: str, trees: Mapping[str, str], *, run_dir: str, sandboxed: bool
+    image: DirectoryImage,
+    spec: ReplicaSpec,
+    python_path: str,
+    trees: Mapping[str, str],
+    *,
+    run_dir: str,
+    sandboxed: bool,
+    ports: Ports | None = None,
 ) -> Plan:
-    """Everything but descriptors. OSError when no port is free."""
+    """Everything but descriptors. `ports`: of a container among several. OSError when no port is free."""
     own_network = sandboxed and (spec.isolated or not image.bind_to_port)
-    port = PORT if own_network else _free_port()
+    port = PORT if own_network else ports.bind if ports is not None else _free_port()
     folder = image.working_dir if sandboxed else image.folder
     own = own_interpreter()
     variables = {
@@ -55,7 +64,8 @@ def plan(
         **({} if sandboxed else {"SM_MODEL_DIR": trees.get(MODEL, "")}),
         **spec.platform,
         **spec.environment,
-        "SAGEMAKER_BIND_TO_PORT": str(port),
+        **(ports.variables() if ports is not None else {}),
+        BIND_TO_PORT: str(port),
     }
     config = {
         "command": image.command,
@@ -71,15 +81,25 @@ def plan(
     return Plan(config, variables, binds, readable, folder, own.path, own_network)
 
 
-def notes(image: DirectoryImage, *, isolated: bool, sandboxed: bool) -> list[str]:
-    """What its user should know beforehand, for the endpoint's log."""
+def notes(image: DirectoryImage, *, isolated: bool, sandboxed: bool, several: bool = False) -> list[str]:
+    """What its user should know beforehand, for the endpoint's log. `several`: it stands beside other containers."""
+    found = []
+    if several and not image.bind_to_port:
+        found.append(
+            f"on AWS this image could not stand beside other containers: it lacks the label {LABEL}=true "
+            "(slipway images add --bind-to-port says that it listens on $SAGEMAKER_BIND_TO_PORT)"
+        )
     if not sandboxed:
-        return [f"without a sandbox the container's server must listen on $SAGEMAKER_BIND_TO_PORT: {PORT} is not its own"]
+        return [
+            *found,
+            f"without a sandbox the container's server must listen on $SAGEMAKER_BIND_TO_PORT: {PORT} is not its own",
+        ]
     if isolated or image.bind_to_port:
-        return []
+        return found
     return [
+        *found,
         "the container has a network of its own, without a way out; an image that listens on $SAGEMAKER_BIND_TO_PORT and says "
-        "so (slipway images add --bind-to-port, or the label accept-bind-to-port) shares the machine's"
+        "so (slipway images add --bind-to-port, or the label accept-bind-to-port) shares the machine's",
     ]
 
 

@@ -19,6 +19,7 @@ from slipway.replicas.cgroups import Cgroup, Cgroups
 from slipway.replicas.doors import Doors
 from slipway.replicas.environments import Environment, Environments
 from slipway.replicas.failures import cannot
+from slipway.replicas.ports import PortRanges
 from slipway.replicas.process import Process, spawn
 from slipway.replicas.requirements import find_requirements, read_requirements
 from slipway.replicas.sandbox import FIRST_UID, MODEL, SYSTEM_PATH, UIDS, Confinement, Sandbox, environment_script, warning
@@ -56,6 +57,8 @@ class Tools:
     request_bytes: int = 25 * 1024 * 1024
     async_body_bytes: int = 1024**3
     """Of a request to a replica of an asynchronous endpoint."""
+    ports: PortRanges = field(default_factory=PortRanges)
+    """For containers that stand beside others in one instance."""
     _next_uid: int = field(default=0)
 
     def run_dir(self, spec: ReplicaSpec) -> str:
@@ -119,7 +122,8 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
         notes = list(environment.notes)
     else:
         sandboxed = tools.sandbox.bwrap is not None
-        notes += containers.notes(environment.directory, isolated=spec.isolated, sandboxed=sandboxed)
+        several = spec.position > 0
+        notes += containers.notes(environment.directory, isolated=spec.isolated, sandboxed=sandboxed, several=several)
     if environment.path:
         label = f"{spec.endpoint}/{spec.variant}"
         holdings.append(Holding(environment.path, tools.environments.hold(environment, spec.id, label)))
@@ -191,7 +195,7 @@ async def launch(spec: ReplicaSpec, tools: Tools, prepared: Prepared, log: LogWr
     model = MODEL if sandboxed else prepared.trees.get(MODEL, f"{prepared.run_dir}/model")
     code = (CODE if sandboxed else prepared.trees[CODE]) if CODE in prepared.trees else None
     config = _config(spec, tools, prepared, model, code) | doors.config()
-    environment = _variables(spec, prepared.environment)
+    environment = _variables(spec, prepared.environment, tools)
     confinement = Confinement(
         run_dir=prepared.run_dir,
         binds=prepared.trees,
@@ -215,7 +219,13 @@ async def _launch_container(spec: ReplicaSpec, tools: Tools, prepared: Prepared,
         trees.setdefault(MODEL, f"{prepared.run_dir}/model")
     try:
         plan = containers.plan(
-            environment.directory, spec, environment.path, trees, run_dir=prepared.run_dir, sandboxed=sandboxed
+            environment.directory,
+            spec,
+            environment.path,
+            trees,
+            run_dir=prepared.run_dir,
+            sandboxed=sandboxed,
+            ports=tools.ports.take() if spec.position else None,
         )
     except OSError as error:
         raise cannot("internal", f"no port could be had for the container: {error.strerror}") from error
@@ -297,7 +307,7 @@ def _config(spec: ReplicaSpec, tools: Tools, prepared: Prepared, model: str, cod
     }
 
 
-def _variables(spec: ReplicaSpec, environment: Environment) -> dict[str, str]:
+def _variables(spec: ReplicaSpec, environment: Environment, tools: Tools) -> dict[str, str]:
     """The container's whole environment: nothing of the keeper's. The user's own come last, as in a container's definition."""
     return {
         "PATH": f"{environment.path}/bin:{SYSTEM_PATH}",
@@ -307,6 +317,7 @@ def _variables(spec: ReplicaSpec, environment: Environment) -> dict[str, str]:
         "PYTHONDONTWRITEBYTECODE": "1",
         **spec.platform,
         **spec.environment,
+        **(tools.ports.take().variables() if spec.position else {}),
     }
 
 

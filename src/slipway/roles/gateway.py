@@ -22,7 +22,7 @@ import uvloop
 
 from slipway.data.counting import Counting
 from slipway.data.lanes import DataLimits
-from slipway.data.slots import Slots
+from slipway.data.several import GatewaySlots
 from slipway.http.limits import Budget, HttpLimits
 from slipway.http.server import Server
 from slipway.link.client import Link
@@ -77,13 +77,15 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         limits = settings.limits
-        self.slots = Slots(
+        self.slots = GatewaySlots(
             DataLimits(
                 invoke_seconds=limits.invoke_seconds,
                 stream_seconds=limits.stream_seconds,
                 response_bytes=limits.response_bytes,
                 waiting=limits.waiting_per_variant,
                 capacity_seconds=limits.capacity_wait_seconds,
+                between_bytes=limits.between_bytes,
+                between_memory=limits.bodies_in_memory,
             ),
             on_drained=self._drained,
         )

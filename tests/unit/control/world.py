@@ -33,7 +33,7 @@ HANGS = "hangs"
 
 @dataclass
 class FakeKeeper:
-    """Starts what it is asked for, as `script` says for the variant: ready, hanging, or a failure."""
+    """Starts what it is asked for, as `script` says for the container or variant: ready, hanging, or a failure."""
 
     report: Callable[[ReplicaState], None]
     script: dict[str, Failure | str] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class FakeKeeper:
         if spec.id in self.states:
             return
         self.specs[spec.id] = spec
-        will = self.script.get(spec.variant, "ready")
+        will = self.script.get(spec.container, self.script.get(spec.variant, "ready"))
         self.say(ReplicaState(spec.id, spec.owner, "starting"))
         if isinstance(will, Failure):
             self.say(ReplicaState(spec.id, spec.owner, "exited", failure=will))
@@ -239,10 +239,17 @@ class Control:
         count: int = 1,
         environment: dict[str, str] | None = None,
         asynchronous: dict[str, Any] | None = None,
+        containers: tuple[str, ...] = (),
+        mode: str = "Serial",
     ) -> None:
-        """`asynchronous`: an AsyncInferenceConfig."""
-        container = {"Image": IMAGE, "ModelDataUrl": "s3://bucket/model.tar.gz", "Environment": environment or {}}
-        await self.call("create_model", ModelName=f"m-{config}", PrimaryContainer=container, ExecutionRoleArn=ROLE)
+        """`asynchronous`: an AsyncInferenceConfig. `containers`: hostnames of several."""
+        container: dict[str, Any] = {"Image": IMAGE, "ModelDataUrl": "s3://bucket/model.tar.gz"}
+        container["Environment"] = environment or {}
+        model: dict[str, Any] = {"PrimaryContainer": container}
+        if containers:
+            model = {"Containers": [{**container, "ContainerHostname": name} for name in containers]}
+            model["InferenceExecutionConfig"] = {"Mode": mode}
+        await self.call("create_model", ModelName=f"m-{config}", ExecutionRoleArn=ROLE, **model)
         production = [
             {
                 "VariantName": name,

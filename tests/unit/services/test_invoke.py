@@ -22,6 +22,7 @@ from botocore.config import Config
 
 from slipway.core.routing import Key, RouteTable, Variant
 from slipway.data.lanes import DataLimits
+from slipway.data.several import GatewaySlots
 from slipway.data.slots import Slots
 from slipway.http.limits import Budget
 from slipway.http.messages import Request, Response
@@ -65,7 +66,7 @@ class Stack:
 async def stack(
     tmp_path: Path, *, signed: bool = False, body_bytes: int = 1000, memory: int = 1 << 30, **limits: float
 ) -> AsyncIterator[Stack]:
-    slots = Slots(DataLimits(**limits))  # type: ignore[arg-type]
+    slots = GatewaySlots(DataLimits(**limits))  # type: ignore[arg-type]
     slots.start()
     authenticate = callers.signed(slots.key) if signed else callers.unsigned(ACCOUNT, REGION)
     runtime = Runtime(slots, RuntimeLimits(body_bytes), authenticate, "http://here:1", lambda: 0.5, Enqueue(Link("/none")))
@@ -167,7 +168,7 @@ async def test_what_is_not_an_invocation_goes_to_control(tmp_path: Path) -> None
     ("headers", "message"),
     [
         ({"X_Amzn_SageMaker_Target_Model": "a.tar.gz"}, "TargetModel cannot be used with endpoint demo"),
-        ({"X_Amzn_SageMaker_Target_Container_Hostname": "c"}, "TargetContainerHostname cannot be used"),
+        ({"X_Amzn_SageMaker_Target_Container_Hostname": "c"}, "does not support the target container hostname header"),
         ({"X_Amzn_SageMaker_Inference_Component": "c"}, "InferenceComponentName cannot be used"),
         ({"X_Amzn_SageMaker_Session_Id": "NEW_SESSION"}, "SessionId cannot be used"),
         ({"X_Amzn_SageMaker_Enable_Explanations": "`true`"}, "EnableExplanations cannot be used"),

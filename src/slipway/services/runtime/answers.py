@@ -54,16 +54,34 @@ def error_answer(error: AwsError, request_id: bytes) -> Answer:
 
 def model_error(where: Where, status: int, original: str, code: str, request_id: bytes) -> Answer:
     """ModelError: `status` is the container's own (0: none came), `original` what it said."""
-    group = endpoint_log_group(where.endpoint)
-    link = f"{where.base_url}/cloudwatch/home?region={where.region}#logEventViewer:group={group}"
     kind = "client" if 400 <= status < 500 else "server"
     start = f'Received {kind} error ({status}) from {where.container} with message "'
-    end = f'". See {link} in account {where.account} for more information.'
+    end = f'". {_see(where)}'
     room = max(0, MAX_MESSAGE - len(start) - len(end))
+    return _model_error(where, f"{start}{original[:room]}{end}", status, original, code, request_id)
+
+
+def oversize_between(where: Where, why: invoke.Oversize, request_id: bytes) -> Answer:
+    """A container's answer is too large for the next one (containers.md 6.2)."""
+    limit = f"{why.limit / 2**20:g} MB"
+    text = (
+        f"Received response from {why.container} with status code 200. However, the request payload from {why.container} to "
+        f"{why.following} is {why.size} bytes, which has exceeded the maximum limit of {limit}."
+    )
+    return _model_error(where, f"{text} {_see(where)}", 200, text, "INTERNAL_FAILURE_FROM_MODEL", request_id)
+
+
+def _see(where: Where) -> str:
+    group = endpoint_log_group(where.endpoint)
+    link = f"{where.base_url}/cloudwatch/home?region={where.region}#logEventViewer:group={group}"
+    return f"See {link} in account {where.account} for more information."
+
+
+def _model_error(where: Where, message: str, status: int, original: str, code: str, request_id: bytes) -> Answer:
     members = {
         "ErrorCode": code,
-        "LogStreamArn": log_group_arn(where.region, where.account, group),
-        "Message": f"{start}{original[:room]}{end}",
+        "LogStreamArn": log_group_arn(where.region, where.account, endpoint_log_group(where.endpoint)),
+        "Message": message[:MAX_MESSAGE],
         "OriginalMessage": original[:MAX_MESSAGE],
         "OriginalStatusCode": status,
     }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from slipway.http.exchange import Exchange
 from slipway.http.messages import Headers
@@ -15,6 +16,7 @@ _PREFIX = b"x-amzn-sagemaker-"
 CUSTOM_ATTRIBUTES = _PREFIX + b"custom-attributes"
 INFERENCE_ID = _PREFIX + b"inference-id"
 TARGET_VARIANT = _PREFIX + b"target-variant"
+TARGET_CONTAINER = _PREFIX + b"target-container-hostname"
 
 _FORWARDED = {
     b"content-type": b"content-type",
@@ -39,7 +41,6 @@ _MEMBERS = {
 
 REFUSED = {
     _PREFIX + b"target-model": ("TargetModel", "it is not a multi-model endpoint"),
-    _PREFIX + b"target-container-hostname": ("TargetContainerHostname", "its containers are not invoked directly"),
     _PREFIX + b"inference-component": ("InferenceComponentName", "it hosts no inference components"),
     _PREFIX + b"session-id": ("SessionId", "its model keeps no sessions"),
     _PREFIX + b"enable-explanations": ("EnableExplanations", "it has no ExplainerConfig"),
@@ -47,7 +48,7 @@ REFUSED = {
 }
 """Parameters that need an endpoint of another kind: the member's name and why this one cannot take it."""
 
-_STEERING = frozenset((*REFUSED, TARGET_VARIANT))
+_STEERING = frozenset((*REFUSED, TARGET_VARIANT, TARGET_CONTAINER))
 _UNUSUAL = frozenset((*_STEERING, CUSTOM_ATTRIBUTES, INFERENCE_ID))
 
 _RETURNED = {
@@ -59,6 +60,19 @@ _RETURNED = {
 _NONE: Mapping[bytes, bytes] = {}
 _VISIBLE = re.compile(rb"[ -~]*")
 _CACHED, _CACHED_BYTES = 512, 256
+
+
+class Target(NamedTuple):
+    """What a request asks for by its steering headers."""
+
+    variant: str | None = None
+    container: str | None = None
+    """TargetContainerHostname."""
+
+
+def target(steering: Mapping[bytes, bytes]) -> Target:
+    found = [steering.get(name) for name in (TARGET_VARIANT, TARGET_CONTAINER)]
+    return Target(*(None if value is None else value.decode("latin-1") for value in found))
 
 
 def request_head(exchange: Exchange, stream: bool, custom_limit: int) -> tuple[bytes, Mapping[bytes, bytes]]:

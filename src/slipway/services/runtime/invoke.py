@@ -18,12 +18,14 @@ from slipway.core.asynchronous import INLINE_BODY
 from slipway.core.routing import choose_variant, endpoint_key
 from slipway.data import invoke
 from slipway.data.invoke import Call
+from slipway.data.several import DirectSlots
 from slipway.data.slots import EndpointSlots, Slots, VariantSlots
 from slipway.http.exchange import Exchange
 from slipway.services.runtime import answers, enqueue, headers
 from slipway.services.runtime.admitted import Refusal, prove
 from slipway.services.runtime.callers import Authenticate, Caller, Unproven
 from slipway.services.runtime.enqueue import Enqueue
+from slipway.services.runtime.headers import Target
 from slipway.services.runtime.stream import StreamInvocation
 from slipway.wire.errors import AwsError
 
@@ -142,8 +144,8 @@ class Runtime:
             raise caller.learns(error) from None
         exchange.claim(enqueue.Acceptance(self.enqueue, exchange, caller, name, found, request_id), INLINE_BODY)
 
-    def _steer(self, caller: Caller, name: str, steering: Mapping[bytes, bytes]) -> tuple[EndpointSlots, str | None]:
-        """The endpoint, and the variant that is named, if one is. Raises AwsError."""
+    def _steer(self, caller: Caller, name: str, steering: Mapping[bytes, bytes]) -> tuple[EndpointSlots, Target | None]:
+        """The endpoint, and what is named, if anything is. Raises AwsError."""
         endpoint = self.find(caller, name)
         if endpoint.asynchronous:
             raise AwsError(
@@ -155,8 +157,7 @@ class Runtime:
         target = None
         if steering:
             headers.refuse_unsupported(steering, name)
-            chosen = steering.get(headers.TARGET_VARIANT)
-            target = None if chosen is None else chosen.decode("latin-1")
+            target = headers.target(steering)
             self.choose(endpoint, target)
         return endpoint, target
 
@@ -166,14 +167,21 @@ class Runtime:
             raise not_found(caller, name)
         return endpoint
 
-    def choose(self, endpoint: EndpointSlots, target: str | None) -> VariantSlots:
-        """The variant that is named, else one by weight. Raises AwsError."""
-        if target is not None:
-            named = endpoint.by_name.get(target)
-            if named is None:
-                text = f"Variant {target[:63]} of endpoint {endpoint.endpoint.name} not found."
+    def choose(self, endpoint: EndpointSlots, target: Target | None) -> VariantSlots:
+        """The variant that is named, else one by weight; and of it the container that is named. Raises AwsError."""
+        variant = self._variant(endpoint, None if target is None else target.variant)
+        named = None if target is None else target.container
+        if isinstance(variant, DirectSlots) or named is not None:
+            return container(endpoint.endpoint.name, variant, named)
+        return variant
+
+    def _variant(self, endpoint: EndpointSlots, named: str | None) -> VariantSlots:
+        if named is not None:
+            found = endpoint.by_name.get(named)
+            if found is None:
+                text = f"Variant {named[:63]} of endpoint {endpoint.endpoint.name} not found."
                 raise AwsError("ValidationError", text, status=400)
-            return named
+            return found
         if endpoint.only is not None:
             return endpoint.only
         variant = choose_variant(endpoint.endpoint.variants, self._roll())
@@ -204,6 +212,28 @@ def _request_ids() -> Iterator[bytes]:
             yield prefix + low
 
 
+def container(endpoint: str, variant: VariantSlots, name: str | None) -> VariantSlots:
+    """The lanes of the container that TargetContainerHostname names. Raises AwsError (containers.md 6.1)."""
+    if not isinstance(variant, DirectSlots):
+        text = (
+            f"Endpoint {endpoint} is not a multi-container endpoint with direct invocation and does not support the target "
+            "container hostname header (TargetContainerHostname)."
+        )
+    elif name is None:
+        text = (
+            f"Endpoint {endpoint} is a multi-container endpoint with direct invocation: the request is missing the target "
+            f"container hostname header. Name one with TargetContainerHostname: {', '.join(variant.containers)}."
+        )
+    elif (found := variant.containers.get(name)) is not None:
+        return found
+    else:
+        text = (
+            f"Endpoint {endpoint} has no container with hostname {name[:63]}. Name one with TargetContainerHostname: "
+            f"{', '.join(variant.containers)}."
+        )
+    raise AwsError("ValidationError", text, status=400)
+
+
 def not_found(caller: Caller, name: str) -> AwsError:
     return AwsError("ValidationError", f"Endpoint {name} of account {caller.account} not found.", status=400)
 
@@ -219,7 +249,7 @@ class Invocation(Call):
         exchange: Exchange,
         caller: Caller,
         endpoint: EndpointSlots,
-        target: str | None,
+        target: Target | None,
         request_id: bytes,
         head: bytes,
     ) -> None:
@@ -318,6 +348,9 @@ class Invocation(Call):
         slots.counters.invocations += 1
         slots.counters.model_errors += 1
         limit = slots.limits.response_bytes
+        if isinstance(why, invoke.Oversize):
+            self._send(answers.oversize_between(self._where(slots), why, self._request_id))
+            return
         self._send(answers.model_silent(self._where(slots), why, limit, self._request_id))
 
     def _where(self, slots: VariantSlots) -> answers.Where:

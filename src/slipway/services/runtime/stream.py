@@ -9,7 +9,8 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from slipway.data import invoke
-from slipway.data.invoke import NoPlace, Ticket, post
+from slipway.data.invoke import NoPlace, Refused, Ticket, post
+from slipway.data.pipelines import on_the_way
 from slipway.data.slots import EndpointSlots, VariantSlots
 from slipway.http.client import ClientResponse, ConnectFailed, NoAnswer
 from slipway.http.messages import BodyTooLarge, ClientGone, Headers, Response
@@ -17,6 +18,7 @@ from slipway.http.render import BadHeader
 from slipway.services.runtime import answers, headers
 from slipway.services.runtime.admitted import prove
 from slipway.services.runtime.callers import Caller
+from slipway.services.runtime.headers import Target
 from slipway.wire.errors import AwsError
 from slipway.wire.eventstream import CONTENT_TYPE, exception_frame, payload_part
 
@@ -26,8 +28,18 @@ if TYPE_CHECKING:
 
 TOO_SLOW = "Your model {container} did not complete sending the inference response in the allotted time."
 BROKE = "The connection to your model {container} broke before its response was complete."
+_AT_A_CONTAINER = frozenset((invoke.DIED, invoke.BROKEN, invoke.TOO_LARGE, "oversize"))
+"""Reasons that only a pipeline's container can give before the last one is reached."""
 _ERROR_BODY = 64 * 1024
 """Bytes read of a container's refusal."""
+
+
+class _Stopped(Exception):
+    """A container of a pipeline, before the last one, ended the walk."""
+
+    def __init__(self, answer: answers.Answer) -> None:
+        super().__init__(answer.status)
+        self.answer = answer
 
 
 class StreamInvocation:
@@ -39,7 +51,7 @@ class StreamInvocation:
         exchange: Exchange,
         caller: Caller,
         endpoint: EndpointSlots,
-        target: str | None,
+        target: Target | None,
         request_id: bytes,
         head: bytes,
     ) -> None:
@@ -76,6 +88,8 @@ class StreamInvocation:
             ticket, slots = await self._place(body)
         except AwsError as error:
             return _response(answers.error_answer(error, self._request_id))
+        except _Stopped as stopped:
+            return _response(stopped.answer)
         try:
             return await self._open(ticket, slots)
         except BaseException:
@@ -91,7 +105,14 @@ class StreamInvocation:
             slots.submit(ticket)
             try:
                 await ticket.lane
+            except Refused as refused:
+                slots.counters.invocations += 1
+                slots.counters.model_answered(refused.status)
+                where = self._where(ticket.slots or slots)
+                raise _Stopped(answers.model_answered(where, refused.status, refused.body, self._request_id)) from None
             except NoPlace as error:
+                if error.why in _AT_A_CONTAINER or (error.why == invoke.TIMEOUT and on_the_way(ticket)):
+                    raise self._silent(ticket.slots or slots, error.why) from None
                 if error.why == invoke.GONE:
                     self._endpoint = self._runtime.find(self._caller, name)
                     continue
@@ -102,13 +123,26 @@ class StreamInvocation:
             except asyncio.CancelledError:
                 ticket.release(clean=False)
                 raise
-            return ticket, slots
+            # Of a pipeline, the last container: the others have answered.
+            return ticket, ticket.slots or slots
+
+    def _where(self, slots: VariantSlots) -> answers.Where:
+        return self._runtime.where(self._caller, slots, self._endpoint.endpoint.name)
+
+    def _silent(self, slots: VariantSlots, why: str) -> _Stopped:
+        """A container of a pipeline, before the last one, gave no answer that the next could have."""
+        slots.counters.invocations += 1
+        slots.counters.model_errors += 1
+        where = self._where(slots)
+        if isinstance(why, invoke.Oversize):
+            return _Stopped(answers.oversize_between(where, why, self._request_id))
+        return _Stopped(answers.model_silent(where, why, slots.limits.response_bytes, self._request_id))
 
     async def _open(self, ticket: Ticket, slots: VariantSlots) -> Response:
         """Up to the head of the container's answer: until then a failure is an ordinary error."""
         counters = slots.counters
         counters.invocations += 1
-        where = self._runtime.where(self._caller, slots, self._endpoint.endpoint.name)
+        where = self._where(slots)
         limits = slots.limits
         lane = ticket.lane.result()
         ticket.timeout_ms = int(limits.stream_seconds * 1000)

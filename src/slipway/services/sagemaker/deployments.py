@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from slipway.core.deployments import Deployment, VariantSpec
+from slipway.core.deployments import ContainerSpec, DeployedImage, Deployment, VariantSpec, image_key
 from slipway.core.endpoints import CREATING, FAILED, IN_SERVICE, UPDATING, Goal
 from slipway.services import Context
 from slipway.services.sagemaker.async_configs import options
+from slipway.services.sagemaker.containers import container_name, containers_of, direct_is_not_asynchronous, is_direct
 from slipway.services.sagemaker.entities import ENDPOINT_CONFIG, MODEL, find, given, moment
 from slipway.store.db import Connection
 from slipway.store.endpoints import Stored
@@ -23,6 +24,8 @@ def deployment(connection: Connection, ctx: Context, config_name: str, number: i
     variants, goals = [], []
     for variant in config.spec["ProductionVariants"]:
         model = find(connection, ctx, MODEL, variant["ModelName"])
+        if config.spec.get("AsyncInferenceConfig") and is_direct(model.spec):
+            raise direct_is_not_asynchronous(model.name)
         variants.append(_variant(variant, model.spec, config.spec))
         goals.append(Goal(variant["VariantName"], variant["InitialVariantWeight"], variant["InitialInstanceCount"]))
     shown: dict[str, Any] = {name: config.spec[name] for name in _SHOWN if name in config.spec}
@@ -31,20 +34,33 @@ def deployment(connection: Connection, ctx: Context, config_name: str, number: i
 
 
 def _variant(variant: Mapping[str, Any], model: Mapping[str, Any], config: Mapping[str, Any]) -> VariantSpec:
-    container = model.get("PrimaryContainer") or model["Containers"][0]
-    source = (container.get("ModelDataSource") or {}).get("S3DataSource")
+    containers = [_container(each, number) for number, each in enumerate(containers_of(model), 1)]
+    first, several = containers[0], len(containers) > 1
     return VariantSpec(
         name=variant["VariantName"],
         instance_type=variant["InstanceType"],
-        image=container["Image"],
-        environment=container.get("Environment") or {},
-        model_data=source["S3Uri"] if source else container.get("ModelDataUrl"),
-        model_data_archive=source is None or source["CompressionType"] == "Gzip",
+        image=first.image,
+        environment=first.environment,
+        model_data=first.model_data,
+        model_data_archive=first.model_data_archive,
         isolated=bool(model.get("EnableNetworkIsolation") or config.get("EnableNetworkIsolation")),
         least_outstanding=variant.get("RoutingConfig", {}).get("RoutingStrategy") == "LEAST_OUTSTANDING_REQUESTS",
         download_seconds=variant.get("ModelDataDownloadTimeoutInSeconds"),
         start_seconds=variant.get("ContainerStartupHealthCheckTimeoutInSeconds"),
         shown={name: variant[name] for name in _SHOWN_OF_VARIANT if name in variant},
+        mode=(model.get("InferenceExecutionConfig") or {}).get("Mode", "Serial") if several else "",
+        containers=tuple(containers) if several else (),
+    )
+
+
+def _container(container: Mapping[str, Any], number: int) -> ContainerSpec:
+    source = (container.get("ModelDataSource") or {}).get("S3DataSource")
+    return ContainerSpec(
+        name=container_name(container, number),
+        image=container["Image"],
+        environment=container.get("Environment") or {},
+        model_data=source["S3Uri"] if source else container.get("ModelDataUrl"),
+        model_data_archive=source is None or source["CompressionType"] == "Gzip",
     )
 
 
@@ -78,9 +94,11 @@ def described(endpoint: Stored) -> dict[str, Any]:
 def _summary(endpoint: Stored, current: Goal, desired: tuple[Goal, ...]) -> dict[str, Any]:
     goal = next((g for g in desired if g.variant == current.variant), current)
     summary: dict[str, Any] = {"VariantName": current.variant}
-    if image := endpoint.reached.images.get(current.variant):
+    serving = endpoint.reached.serving
+    if images := _images(endpoint, current.variant):
         summary["DeployedImages"] = [
             {"SpecifiedImage": image.specified, "ResolvedImage": image.resolved, "ResolutionTime": moment(image.at)}
+            for image in images
         ]
     summary |= {
         "CurrentWeight": current.weight,
@@ -91,8 +109,17 @@ def _summary(endpoint: Stored, current: Goal, desired: tuple[Goal, ...]) -> dict
     if endpoint.row.status != IN_SERVICE:
         started = endpoint.wanted.deleting_since or endpoint.wanted.changed
         summary["VariantStatus"] = [{"Status": endpoint.row.status, "StartTime": moment(started)}]
-    serving = endpoint.reached.serving
     return summary | (dict(serving.variant(current.variant).shown) if serving else {})
+
+
+def _images(endpoint: Stored, variant: str) -> list[DeployedImage]:
+    """Of a variant's containers, in order."""
+    serving = endpoint.reached.serving
+    if serving is None:
+        return []
+    spec = serving.variant(variant)
+    keys = [image_key(spec, index) for index in range(max(len(spec.containers), 1))]
+    return [endpoint.reached.images[key] for key in keys if key in endpoint.reached.images]
 
 
 def _pending(wanted: Deployment, goals: tuple[Goal, ...]) -> dict[str, Any]:
@@ -102,7 +129,9 @@ def _pending(wanted: Deployment, goals: tuple[Goal, ...]) -> dict[str, Any]:
         variants.append(
             {
                 "VariantName": goal.variant,
-                "DeployedImages": [{"SpecifiedImage": spec.image}],
+                "DeployedImages": [
+                    {"SpecifiedImage": image} for image in [each.image for each in spec.containers] or [spec.image]
+                ],
                 "CurrentWeight": 0.0,
                 "DesiredWeight": goal.weight,
                 "CurrentInstanceCount": 0,

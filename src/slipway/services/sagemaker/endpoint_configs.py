@@ -7,6 +7,7 @@ from typing import Any
 from slipway.core.limits import Quotas
 from slipway.services import Context
 from slipway.services.sagemaker.async_configs import check_async
+from slipway.services.sagemaker.containers import direct_is_not_asynchronous, is_direct
 from slipway.services.sagemaker.entities import (
     ENDPOINT_CONFIG,
     MODEL,
@@ -46,7 +47,9 @@ async def create_endpoint_config(ctx: Context, request: dict[str, Any]) -> dict[
 
     def write(connection: Connection) -> None:
         for variant in variants:
-            find(connection, ctx, MODEL, variant["ModelName"])
+            model = find(connection, ctx, MODEL, variant["ModelName"])
+            if request.get("AsyncInferenceConfig") and is_direct(model.spec):
+                raise direct_is_not_asynchronous(model.name)
         insert(connection, ctx, ENDPOINT_CONFIG, new, tags, Quotas().endpoint_configs)
 
     await ctx.world.db.write(write)

@@ -8,8 +8,9 @@ from typing import Any
 from slipway.core.limits import Quotas
 from slipway.names import parse_s3_uri
 from slipway.services import Context
+from slipway.services.sagemaker.containers import checked_containers, containers_of
 from slipway.services.sagemaker.entities import MODEL, checked_tags, find, given, insert, moment, not_found, page
-from slipway.services.sagemaker.refusals import not_built, refuse
+from slipway.services.sagemaker.refusals import refuse
 from slipway.store import resources
 from slipway.store.db import Connection
 from slipway.store.resources import Resource
@@ -27,7 +28,7 @@ async def create_model(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
     """Starts nothing. Any well-formed image is accepted; model data must be there."""
     refuse("CreateModel", request)
     tags = checked_tags(request.get("Tags") or [])
-    for container in _containers(request):
+    for container in checked_containers(request):
         await _check_container(ctx, container)
     _check_environment(request)
     arn = MODEL.arn_of(ctx, request["ModelName"])
@@ -65,17 +66,6 @@ async def delete_model(ctx: Context, request: dict[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _containers(request: dict[str, Any]) -> list[dict[str, Any]]:
-    primary, several = request.get("PrimaryContainer"), request.get("Containers") or []
-    if primary is not None and several:
-        raise validation_exception("Both PrimaryContainer and Containers are specified. Please specify only one of them.")
-    if len(several) > 1:
-        raise validation_exception(not_built("Containers.2", "A model of more than one container"))
-    if primary is None and not several:
-        raise validation_exception("Neither PrimaryContainer nor Containers is specified. Please specify one of them.")
-    return several or [primary]
-
-
 async def _check_container(ctx: Context, container: dict[str, Any]) -> None:
     image = container.get("Image")
     if not image:
@@ -100,9 +90,8 @@ async def _check_model_data(ctx: Context, url: str) -> None:
 
 
 def _check_environment(request: dict[str, Any]) -> None:
-    containers = [request["PrimaryContainer"]] if request.get("PrimaryContainer") else request["Containers"]
     size = 0
-    for container in containers:
+    for container in containers_of(request):
         for key, value in (container.get("Environment") or {}).items():
             if "\0" in value:
                 raise validation_exception(

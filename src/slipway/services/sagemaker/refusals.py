@@ -71,7 +71,6 @@ def _all(operation: str, prefix: str, rows: tuple[tuple[str, str, tuple[Any, ...
 REFUSED: tuple[Refusal, ...] = (
     *_all("CreateModel", "PrimaryContainer", _CONTAINER),
     *_all("CreateModel", "Containers[]", _CONTAINER),
-    Refusal("CreateModel", "InferenceExecutionConfig.Mode", "A direct multi-container endpoint", ("Direct",)),
     *_all("CreateEndpointConfig", "ProductionVariants[]", _VARIANT),
     Refusal("CreateEndpointConfig", "ShadowProductionVariants", "A shadow variant"),
     Refusal("CreateEndpointConfig", "DataCaptureConfig.EnableCapture", "Data capture", (True,)),
@@ -85,7 +84,11 @@ REFUSED: tuple[Refusal, ...] = (
 )
 
 REFUSED_BY_RULE: Mapping[tuple[str, str], str] = {
-    ("CreateModel", "Containers[]"): "more than one container (a pipeline, or direct mode)",
+    (
+        "CreateModel",
+        "Containers[].ContainerHostname",
+    ): "twice the same, or some containers without (all of them need one in direct mode)",
+    ("CreateModel", "InferenceExecutionConfig.Mode"): "Direct with fewer than two containers, or with a multi-model container",
     ("CreateEndpointConfig", "ProductionVariants[].ModelName"): "a variant without it (inference components)",
     ("CreateEndpointConfig", "AsyncInferenceConfig"): "with more than one variant, or where AWS refuses it with another member",
     ("CreateEndpointConfig", "AsyncInferenceConfig.OutputConfig.S3OutputPath"): "a configuration without it",

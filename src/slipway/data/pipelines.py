@@ -1,0 +1,318 @@
+"""Serial pipelines: the instances of a variant, the lanes of each of their containers, and the walks through them.
+
+A walk is given to an instance once, the one with the fewest on their way; from there on it waits only for that instance's
+containers. An instance that leaves the route table goes on until its walks are over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from time import perf_counter
+from typing import TYPE_CHECKING, cast
+
+from slipway.core.routing import SERIAL, Replica, Variant
+from slipway.data.counters import VariantCounters
+from slipway.data.invoke import DIED, GONE, OVERLOADED, Call, Ticket
+from slipway.data.lanes import DataLimits, Lane
+from slipway.data.slots import Slots, VariantSlots
+from slipway.data.walks import Step, Walk
+
+if TYPE_CHECKING:
+    from slipway.data.several import GatewaySlots
+
+
+class StageSlots(VariantSlots):
+    """The lanes of one container of one instance, and the steps that wait for one."""
+
+    __slots__ = ("index", "instance", "last", "multi_model", "name_of_container", "own")
+
+    def __init__(self, owner: Slots, variant: Variant, limits: DataLimits, instance: Instance, index: int) -> None:
+        super().__init__(owner, variant.of_stage(index), limits)
+        slots = instance.slots
+        self.instance = instance
+        self.index = index
+        self.last = index == len(variant.stages) - 1
+        self.multi_model = variant.stages[index].multi_model
+        self.name_of_container = variant.stages[index].name
+        self.counters = slots.counters
+        """Of the whole variant: what becomes of a request is counted once."""
+        self.own = slots.stages[index]
+        """Of this container, in all instances."""
+
+    def submit(self, call: Call) -> None:
+        """Hand to the least loaded lane, or wait for one; its walk bounds the time."""
+        call.slots = self
+        lane = None if self._held_up() else self._choose()
+        if lane is not None:
+            self._give(lane, call)
+        elif self.retired or (self.instance.leaving and not self.lanes):
+            call.done = True
+            call.failed(GONE if self.index == 0 else DIED)
+        else:
+            self._waiting[call] = perf_counter()
+
+    def _give(self, lane: Lane, call: Call) -> None:
+        call.timeout_ms = call.walk.left_ms() if isinstance(call, Step) else self.timeout_ms
+        lane.busy += 1
+        lane.take(call)
+
+    def _held_up(self) -> bool:
+        """Answers enough wait for containers behind this one."""
+        return not self.last and self.instance.slots.pipes.crowded and self.instance.busy_behind(self.index)
+
+    def pump(self, lane: Lane) -> None:
+        waiting = self._waiting
+        while waiting and lane.ready and lane.busy < lane.depth and not self._held_up():
+            call, _ = waiting.popitem(last=False)
+            self._give(lane, call)
+        if self.index and self.instance.slots.pipes.crowded:
+            self.instance.stages[self.index - 1].pump_all()
+
+    def put_back(self, call: Call) -> None:
+        """It could not be served where it was sent: first in line for another lane of the same container."""
+        self.submit(call)
+        if call in self._waiting:
+            self._waiting.move_to_end(call, last=False)
+
+    def pump_all(self) -> None:
+        for lane in list(self.lanes):
+            self.pump(lane)
+
+    def _patience(self, call: Call) -> None:
+        """The walk has the one deadline."""
+
+    def lane_ready(self, lane: Lane) -> None:
+        super().lane_ready(lane)
+        self.instance.slots.pump_waiting()
+
+    def lane_lost(self, lane: Lane) -> None:
+        super().lane_lost(lane)
+        if self.instance.leaving and not self.lanes:
+            self.give_up()
+
+    def give_up(self) -> None:
+        """No lane comes back: who waits has no hope."""
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for call in waiting:
+            if call.settle():
+                call.failed(GONE if self.index == 0 else DIED)
+
+    # ---- counting, of this container
+
+    def count(self, status: int, seconds: float, waited: float) -> None:
+        """It answered: seconds with it, and before it."""
+        own = self.own
+        own.invocations += 1
+        own.model.add(seconds)
+        own.overhead.add(waited)
+        if not 200 <= status < 300:
+            own.model_answered(status)
+        if own.invocations >= own.fold_at:
+            own.fold()
+
+    def count_silent(self) -> None:
+        """It did not."""
+        self.own.invocations += 1
+        self.own.model_errors += 1
+
+
+class Instance:
+    """One instance: its containers, in order."""
+
+    def __init__(self, slots: SerialSlots, variant: Variant, replica: Replica) -> None:
+        self.id = replica.id
+        self.slots = slots
+        self.walks = 0
+        self.leaving = False
+        """Out of the table: nothing new comes."""
+        alone = _alone(variant, replica)
+        self.stages = [StageSlots(slots.owner, alone, slots.limits, self, index) for index in range(len(variant.stages))]
+
+    @property
+    def ready(self) -> bool:
+        return all(stage.lanes for stage in self.stages)
+
+    def busy_behind(self, index: int) -> bool:
+        """Something is with, or waits for, a later container."""
+        return any(stage.waiting or stage.in_flight for stage in self.stages[index + 1 :])
+
+    def update(self, variant: Variant, replica: Replica) -> None:
+        alone = _alone(variant, replica)
+        for index, stage in enumerate(self.stages):
+            stage.update(alone.of_stage(index))
+
+    def leave(self) -> None:
+        self.leaving = True
+        for stage in self.stages:
+            if not stage.lanes:
+                stage.give_up()
+
+    def close(self) -> None:
+        for stage in self.stages:
+            stage.retire()
+
+
+def _alone(variant: Variant, replica: Replica) -> Variant:
+    return Variant(
+        variant.name, variant.weight, (replica,), variant.container, variant.least_outstanding, SERIAL, variant.stages
+    )
+
+
+class SerialSlots(VariantSlots):
+    """A variant whose instances are pipelines. It has no lanes itself."""
+
+    __slots__ = ("_instances", "_turn_of_instances", "_walks", "pipes", "stages")
+
+    def __init__(self, owner: Slots, variant: Variant, limits: DataLimits) -> None:
+        super().__init__(owner, variant, limits)
+        self.stages = [VariantCounters() for _ in variant.stages]
+        self.pipes = cast("GatewaySlots", owner).pipes
+        self._instances: dict[str, Instance] = {}
+        self._walks: dict[Call, Walk] = {}
+        self._turn_of_instances = 0
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting) + sum(stage.waiting for each in self._instances.values() for stage in each.stages)
+
+    @property
+    def in_flight(self) -> int:
+        return len(self._walks)
+
+    def fits(self, variant: Variant) -> bool:
+        return variant.mode == SERIAL and variant.stages == self.variant.stages
+
+    def containers_counters(self) -> Mapping[str, VariantCounters]:
+        return {stage.name: counters for stage, counters in zip(self.variant.stages, self.stages, strict=True)}
+
+    # ---- calls
+
+    def submit(self, call: Call) -> None:
+        if self.retired:
+            call.failed(GONE)
+            return
+        call.slots = self
+        instance = self._choose_instance()
+        if len(self._walks) + len(self._waiting) >= self.limits.waiting and self.waiting >= self.limits.waiting:
+            call.done = True
+            call.failed(OVERLOADED)
+        elif instance is not None:
+            self._set_out(call, instance)
+        else:
+            self._waiting[call] = perf_counter()
+            self._patience(call)
+
+    def _set_out(self, call: Call, instance: Instance) -> None:
+        call.bucket = bucket = self.owner.wheel.current
+        bucket.add(call)
+        walk = Walk(self, call, instance, perf_counter() + self.limits.invoke_seconds)
+        self._walks[call] = walk
+        instance.walks += 1
+        walk.begin()
+
+    def _choose_instance(self) -> Instance | None:
+        """The one with the fewest walks among those whose containers are all there."""
+        best: Instance | None = None
+        found = list(self._instances.values())
+        self._turn_of_instances = turn = self._turn_of_instances + 1
+        for offset in range(len(found)):
+            instance = found[(turn + offset) % len(found)]
+            if instance.ready and (best is None or instance.walks < best.walks):
+                best = instance
+        return best
+
+    def pump_waiting(self) -> None:
+        """An instance is ready, perhaps: serve who waits for one."""
+        while self._waiting and (instance := self._choose_instance()) is not None:
+            call, _ = self._waiting.popitem(last=False)
+            call.untimed()
+            self._set_out(call, instance)
+
+    def _patience(self, call: Call) -> None:
+        """They wait only where there is no instance."""
+        call.untimed()
+        call.bucket = bucket = self.owner.capacity_wheel.current
+        bucket.add(call)
+
+    def ended(self, walk: Walk) -> None:
+        """Its request is answered, failed, or with a caller who reads the last answer himself."""
+        if self._walks.pop(walk.call, None) is None:
+            return
+        instance = walk.instance
+        instance.walks -= 1
+        if instance.leaving and not instance.walks:
+            self._close(instance)
+
+    def forget(self, call: Call) -> None:
+        super().forget(call)
+        walk = self._walks.get(call)
+        if walk is not None:
+            walk.abort()
+
+    def pump_stages(self) -> None:
+        """Containers that were held up may go on."""
+        for instance in self._instances.values():
+            for stage in instance.stages:
+                stage.pump_all()
+
+    # ---- instances
+
+    def update(self, variant: Variant) -> None:
+        self.variant = variant
+        wanted = {replica.id: replica for replica in variant.replicas}
+        for id in [id for id in self._instances if id not in wanted]:
+            self._leave(self._instances.pop(id))
+        for id, replica in wanted.items():
+            instance = self._instances.get(id)
+            if instance is None:
+                instance = self._instances[id] = Instance(self, variant, replica)
+            instance.update(variant, replica)
+
+    def retire(self) -> None:
+        self.retired = True
+        for id in list(self._instances):
+            self._leave(self._instances.pop(id))
+        waiting = list(self._waiting)
+        self._waiting.clear()
+        for call in waiting:
+            call.untimed()
+            call.failed(GONE)
+
+    def _leave(self, instance: Instance) -> None:
+        self.owner.leaving.add(instance.id)
+        instance.leave()
+        if not instance.walks:
+            self._close(instance)
+
+    def _close(self, instance: Instance) -> None:
+        instance.close()
+        self.owner.left(instance.id)
+
+
+class Pipes:
+    """Answers that wait for the next container, in all pipelines of a process."""
+
+    def __init__(self, limits: DataLimits, owner: Slots) -> None:
+        self.between = 0
+        """Bytes."""
+        self._most = limits.between_memory
+        self._owner = owner
+
+    @property
+    def crowded(self) -> bool:
+        return self.between >= self._most
+
+    def release(self, count: int) -> None:
+        was = self.crowded
+        self.between -= count
+        if was and not self.crowded:
+            for endpoint in self._owner.endpoints.values():
+                for slots in endpoint.by_name.values():
+                    if isinstance(slots, SerialSlots):
+                        slots.pump_stages()
+
+
+def on_the_way(call: Call) -> bool:
+    """A ticket that failed at a container, not for want of one."""
+    return isinstance(call, Ticket) and isinstance(call.slots, StageSlots)
