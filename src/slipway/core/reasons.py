@@ -33,6 +33,7 @@ def failure_reason(
     """
     failures = (trouble.failure, *trouble.failure.others)
     parts = []
+    most = MAX_REASON if len(failures) == 1 else MAX_REASON // len(failures) - 1
     for number, failure in enumerate(failures):
         address = url if isinstance(url, str) else url.get(failure.container, "")
         told = [_opening(failure, trouble.variant, address)]
@@ -41,7 +42,7 @@ def failure_reason(
         told.append(_sentence(failure.message.removeprefix(f"{address}: ") if address else failure.message))
         told.append(_sentence(failure.mend))
         # Each is heard, also beside one that has much to say.
-        parts.append(" ".join(part for part in told if part)[: MAX_REASON // len(failures) - 1])
+        parts.append(" ".join(part for part in told if part)[:most])
     if kept is not None:
         parts.append(f"The variant keeps its {kept} instance{'' if kept == 1 else 's'}.")
     elif rolled_back_to is not None:
