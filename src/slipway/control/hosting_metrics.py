@@ -11,11 +11,11 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from slipway.backing.metrics import Metrics
 from slipway.core.histograms import of_quarters
-from slipway.core.replicas import Usage
+from slipway.core.replicas import Usage, instance_of
 from slipway.core.routing import Endpoint, Variant
 from slipway.link.channel import Channel, LinkClosed, LinkError
 from slipway.link.counters import COUNTERS, Counted, Report
@@ -132,6 +132,9 @@ class HostingMetrics:
         return last
 
     def _count(self, source: str, counted: Counted, at: float) -> None:
+        if counted.container:
+            self._count_container(counted, at)
+            return
         name = counted.key
         self.loads.setdefault(source, {})[name] = (counted.in_flight, counted.waiting)
         totals = self.totals.setdefault(name, Totals())
@@ -153,6 +156,17 @@ class HostingMetrics:
         elif counted.model_errors > 0:  # an answer that broke off in a later second than it began in
             told.add("InvocationModelErrors", 1.0, counted.model_errors)
         told.durations("ModelLatency", counted.model.total, counted.model.buckets)
+        told.durations("OverheadLatency", counted.overhead.total, counted.overhead.buckets)
+
+    def _count_container(self, counted: Counted, at: float) -> None:
+        """Of one of several containers (containers.md 6.3)."""
+        told, count = _Told(self._metrics, counted.key, at, container=counted.container), counted.invocations
+        if count > 0:
+            told.add("Invocations", 1.0, count)
+            told.ratio("Invocation4XXErrors", counted.errors_4xx, count)
+            told.ratio("Invocation5XXErrors", counted.errors_5xx, count)
+            told.ratio("InvocationModelErrors", counted.model_errors, count)
+        told.durations("ContainerLatency", counted.model.total, counted.model.buckets)
         told.durations("OverheadLatency", counted.overhead.total, counted.overhead.buckets)
 
     def _instances(self, name: Name) -> int:
@@ -202,12 +216,13 @@ class HostingMetrics:
                     yield endpoint.account, endpoint.region, endpoint.name, variant.name
 
     def measure(self, usage: Sequence[Usage]) -> None:
-        """CPU (100 for each core), memory and disk of every replica, in percent."""
+        """CPU (100 for each core), memory and disk of every instance, and of each of its containers if several, in percent."""
         now = self._now()
         used: dict[str, tuple[float, float]] = {}
-        for each in usage:
+        for each in [*usage, *_together(usage)]:
             used[each.id] = (now, each.cpu_seconds)
-            told = _Told(self._metrics, (each.account, each.region, each.endpoint, each.variant), now, INSTANCES)
+            name = (each.account, each.region, each.endpoint, each.variant)
+            told = _Told(self._metrics, name, now, INSTANCES, each.container)
             before = self._used.get(each.id)
             if before is not None and now > before[0]:
                 share = max(each.cpu_seconds - before[1], 0.0) / (now - before[0])
@@ -221,10 +236,12 @@ class HostingMetrics:
 class _Told:
     """Metrics of one variant at one time."""
 
-    def __init__(self, metrics: Metrics, name: Name, at: float, namespace: str = NAMESPACE) -> None:
+    def __init__(self, metrics: Metrics, name: Name, at: float, namespace: str = NAMESPACE, container: str = "") -> None:
         self._metrics = metrics
         self._place = (name[0], name[1], namespace)
         self._dimensions = {"EndpointName": name[2], "VariantName": name[3]}
+        if container:
+            self._dimensions["ContainerName"] = container
         self._at = at
 
     def add(self, metric: str, value: float, count: int = 1, *, unit: str = "None", resolution: int = 60) -> None:
@@ -241,6 +258,18 @@ class _Told:
         statistics = of_quarters(total, buckets)
         if statistics.count:
             self._metrics.merge(*self._place, metric, self._dimensions, statistics, "Microseconds", at=self._at)
+
+
+def _together(usage: Sequence[Usage]) -> list[Usage]:
+    """Of each instance with several containers, what they use together."""
+    found: dict[str, Usage] = {}
+    for each in usage:
+        if each.container:
+            id = instance_of(each.id)
+            before = found.get(id, replace(each, id=id, container="", cpu_seconds=0.0, memory_bytes=0))
+            cpu, memory = before.cpu_seconds + each.cpu_seconds, before.memory_bytes + each.memory_bytes
+            found[id] = replace(before, cpu_seconds=cpu, memory_bytes=memory)
+    return list(found.values())
 
 
 def instances(variant: Variant) -> int:

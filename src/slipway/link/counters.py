@@ -55,6 +55,8 @@ class Counted:
     overhead: Durations = Durations()
     in_flight: int = 0
     waiting: int = 0
+    container: str = ""
+    """Of one of several containers: what is counted of the variant comes beside it."""
 
     @property
     def key(self) -> tuple[str, str, str, str]:

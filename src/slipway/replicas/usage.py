@@ -51,6 +51,7 @@ def _usage(source: Measured, processes: _Processes) -> Usage:
         memory_bytes=memory,
         memory_limit=spec.memory_bytes or os.sysconf("SC_PHYS_PAGES") * _PAGE,
         disk_percent=_disk(source.folder),
+        container=spec.container if spec.position else "",
     )
 
 

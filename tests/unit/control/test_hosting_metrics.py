@@ -158,3 +158,30 @@ async def test_prometheus_is_told_the_same(world: World) -> None:
         f"slipway_in_flight{{{labels}}} 0",
     ):
         assert line in lines
+
+
+async def test_of_several_containers_each_has_metrics(world: World) -> None:
+    latency = Durations(2000.0, {44: 2})
+    parts = [Counted(*NAME, invocations=2, errors_5xx=each, model=latency, container=name) for each, name in enumerate("ab")]
+    await world.hosting.report(Report("g", (Batch(1, T0 + 5, (Counted(*NAME, invocations=2, model=latency), *parts)),)))
+
+    async def told(metric: str, container: str, namespace: str = "AWS/SageMaker") -> list[tuple[float, float]]:
+        dimensions = {"EndpointName": "e", "VariantName": "v", **({"ContainerName": container} if container else {})}
+        found = await world.metrics.statistics(
+            "1", "us-east-1", namespace, metric, dimensions, start=T0, end=T0 + 600, period=60
+        )
+        return [(point.statistics.count, point.statistics.sum) for point in found]
+
+    assert await told("Invocations", "") == [(2, 2.0)]
+    for name in "ab":
+        assert await told("Invocations", name) == [(2, 2.0)]
+        assert await told("ContainerLatency", name) == [(2, 2000.0)]
+    assert [await told("Invocation5XXErrors", name) for name in "ab"] == [[(2, 0.0)], [(2, 1.0)]]
+    for turn in (1, 2):
+        usage = [Usage(f"i-1.{n}", *NAME, float(turn * n), 10 * n, 100, 5.0, name) for n, name in enumerate("ab", 1)]
+        world.hosting.measure(usage)
+        world.now += 10
+    await world.metrics.flush()
+    memory = [await told("MemoryUtilization", name, "/aws/sagemaker/Endpoints") for name in ("a", "b", "")]
+    assert memory == [[(2, 20.0)], [(2, 40.0)], [(2, 60.0)]]
+    assert await told("CPUUtilization", "", "/aws/sagemaker/Endpoints") == [(1, 30.0)]

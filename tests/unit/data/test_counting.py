@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from slipway.core.asynchronous import AsyncOptions
-from slipway.core.routing import Endpoint, RouteTable, Variant, endpoint_key
+from slipway.core.routing import DIRECT, SERIAL, Endpoint, RouteTable, Stage, Variant, endpoint_key
 from slipway.data.counting import KEPT_READINGS, Counting
 from slipway.data.lanes import DataLimits
+from slipway.data.several import GatewaySlots
 from slipway.data.slots import Slots
 from slipway.link.counters import Counted
 
@@ -58,3 +59,29 @@ def test_asynchronous_endpoints_are_not_counted_here() -> None:
     slots = Slots(DataLimits())
     slots.apply(table(1, "a", asynchronous=AsyncOptions("s3://b/p")))
     assert readings(Counting(slots)) == {}
+
+
+def test_of_several_containers_each_is_counted_and_the_whole() -> None:
+    slots = GatewaySlots(DataLimits())
+    stages = (Stage("a"), Stage("b"))
+    variants = (Variant("s", 1.0, (), mode=SERIAL, stages=stages), Variant("d", 1.0, (), mode=DIRECT, stages=stages))
+    slots.apply(RouteTable(1, {endpoint_key("1", "r", "e"): Endpoint("1", "r", "e", variants)}))
+    counting = Counting(slots)
+    by_name = slots.endpoints[endpoint_key("1", "r", "e")].by_name
+    for variant in ("s", "d"):
+        assert len([counted for _, counted in counting.read() if counted.variant == variant]) == 3
+        for name, counters in by_name[variant].containers_counters().items():
+            counters.invocations += 1
+            counters.model.add(0.001 if name == "a" else 0.002)
+    by_name["s"].counters.invocations += 1
+    by_name["s"].counters.model.add(0.003)
+    found = {(counted.variant, counted.container): counted for _, counted in counting.read()}
+    totals = {key: (counted.invocations, round(counted.model.total, -1)) for key, counted in found.items()}
+    assert totals == {
+        ("s", ""): (1, 3000),
+        ("s", "a"): (1, 1000),
+        ("s", "b"): (1, 2000),
+        ("d", ""): (2, 3000),
+        ("d", "a"): (1, 1000),
+        ("d", "b"): (1, 2000),
+    }
