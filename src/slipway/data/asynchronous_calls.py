@@ -19,7 +19,7 @@ from slipway.http.body import IncomingBody
 from slipway.http.client import ClientResponse, ConnectFailed, NoAnswer
 from slipway.http.messages import ClientGone, Headers
 from slipway.http.render import BadHeader
-from slipway_host.frames import NAME_HEADER, TIMEOUT_HEADER, unpack_head
+from slipway_host.frames import ALONE, NAME_HEADER, TIMEOUT_HEADER, unpack_head
 
 if TYPE_CHECKING:
     from slipway.data.asynchronous_places import AsyncVariant
@@ -81,11 +81,14 @@ class AsyncCall(Call):
         "began",
         "ended",
         "expired",
+        "flags",
         "lane",
     )
 
-    def __init__(self, head: bytes, source: Input, timeout: float, on_begin: Callable[[AsyncCall], None]) -> None:
-        """`on_begin` is told when a container has the request; `timeout` in seconds from then."""
+    def __init__(
+        self, head: bytes, source: Input, timeout: float, on_begin: Callable[[AsyncCall], None], *, alone: bool = False
+    ) -> None:
+        """`on_begin` is told when a container has the request; `timeout` in seconds from then. `alone`: in no batch."""
         super().__init__(head, source.data or b"", framed=source.data is not None)
         self.timeout_ms = int(timeout * 1000)
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -96,6 +99,7 @@ class AsyncCall(Call):
         self.expired: Callable[[], bool] = _never
         """Whether it is too late to send it to a container (any more)."""
         self.lane: Lane | None = None
+        self.flags = ALONE if alone else 0
         self._size = source.size
         self._open_input = source.open
         self._timeout = timeout

@@ -187,7 +187,8 @@ class Exchange:
 
     async def _ask(self, slots: AsyncVariant, content_type: str | None, source: Input) -> Answer:
         claimed = self.claimed
-        call = self._call = AsyncCall(self._head(content_type), source, claimed.timeout, self._begins)
+        alone = claimed.attempt > 1  # it, or another one of its batch, may have killed its worker
+        call = self._call = AsyncCall(self._head(content_type), source, claimed.timeout, self._begins, alone=alone)
         call.expired = self._expired
         slots.submit(call)
         try:

@@ -1,7 +1,8 @@
 """Places for asynchronous requests: how many each instance takes, on which of its workers, and when a request really begins.
 
 The lanes are the gateway's own (`data.lanes`); only who gets which differs. A worker of ours holds one request, and while they
-are short one more that was sent ahead; an instance no more than the endpoint's MaxConcurrentInvocationsPerInstance.
+are short one more that was sent ahead (one that answers requests together: a batch); an instance no more than the endpoint's
+MaxConcurrentInvocationsPerInstance.
 """
 
 from __future__ import annotations
@@ -73,7 +74,7 @@ class AsyncVariant(VariantSlots):
     def _depth(self, lane: Lane) -> int:
         """Requests that a worker of ours may hold."""
         ahead = isinstance(lane, WorkerLane) and lane.speaks_frames and self.service < AHEAD_SECONDS
-        return 2 if ahead else 1
+        return 2 * lane.batch if ahead else lane.batch
 
     def allow(self, most: int) -> None:
         """So many in an instance at a time; those who wait in line may have a place by it."""
@@ -170,6 +171,10 @@ class AsyncVariant(VariantSlots):
                 self._alone.discard(lane)
         self._serve()
         self.changed()
+
+    def begun(self, calls: list[Call]) -> None:
+        for call in calls:
+            call.begin()  # type: ignore[attr-defined]  # only ours are on these lanes
 
     def moved(self, lane: Lane) -> None:
         if isinstance(lane, WorkerLane) and (following := lane.current()) is not None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from itertools import islice
 from time import perf_counter
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,7 @@ _unpack = frames.HEADER.unpack_from
 _pack = frames.HEADER.pack
 _HEADER_SIZE = frames.HEADER_SIZE
 _REQUEST, _RESPONSE, _PART, _BUSY, _HELLO = frames.REQUEST, frames.RESPONSE, frames.PART, frames.BUSY, frames.HELLO
+_BEGUN = frames.BEGUN
 _MAX_FRAME = frames.MAX_BODY + 65536
 """A worker that announces more is not one of ours (or not any more)."""
 
@@ -50,10 +52,16 @@ def depth_for(service: float) -> int:
     return 1
 
 
+def depth_for_batches(service: float, batch: int) -> int:
+    """The same of a worker that answers up to `batch` requests together: one batch running and the next one complete."""
+    return max(depth_for(service), 2 * batch)
+
+
 class FramesLink(asyncio.Protocol):
     """One connection to one worker."""
 
     __slots__ = (
+        "_begun",
         "_buffer",
         "_due",
         "_early",
@@ -81,6 +89,8 @@ class FramesLink(asyncio.Protocol):
         self._mark = 0.0
         self._service = UNKNOWN
         self._parts: dict[int, list[bytes]] = {}
+        self._begun = 0
+        """How many of the oldest in `pending` run together, of a worker that makes batches."""
         self.pending: dict[int, Call] = {}
         """By id, oldest first: the first one is what the worker does now."""
 
@@ -98,7 +108,7 @@ class FramesLink(asyncio.Protocol):
             self._due = True
             self._loop.call_soon(self._flush)
         size = len(head)
-        outgoing += (_pack(size + len(body), _REQUEST, 0, size, 0, call.timeout_ms, ident), head, body)
+        outgoing += (_pack(size + len(body), _REQUEST, call.flags, size, 0, call.timeout_ms, ident), head, body)
         if len(outgoing) >= self._early:
             self._write()
 
@@ -173,7 +183,10 @@ class FramesLink(asyncio.Protocol):
             elif kind == _BUSY:
                 lane.refused(pending.pop(ident, None))
             elif kind == _HELLO:
-                lane.greeted(frames.hello_version(body))
+                lane.greeted(frames.hello_version(body), frames.hello_batch(body))
+            elif kind == _BEGUN:
+                self._begun = ident + answers  # those are taken off below
+                lane.begun(list(islice(pending.values(), ident)))
         self._buffer = data[position:] if position < end else b""
         if answers:
             self._measure(now, answers)
@@ -202,7 +215,12 @@ class FramesLink(asyncio.Protocol):
         service = (now - self._mark) / answers
         self._mark = now
         self._service = mean = self._service * 0.8 + service * 0.2
-        self._lane.depth = depth_for(mean)
+        lane = self._lane
+        if lane.batch == 1:
+            lane.depth = depth_for(mean)
+        else:
+            self._begun = max(0, self._begun - answers)
+            lane.depth = depth_for_batches(mean, lane.batch)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -210,16 +228,18 @@ class FramesLink(asyncio.Protocol):
         self.pending.clear()
         self._parts.clear()
         self._outgoing.clear()
-        self._lane.lost(calls)
+        begun, self._begun = max(1, self._begun), 0
+        self._lane.lost(calls, begun)
 
 
-def settle_lost(calls: list[Call]) -> list[Call]:
-    """What becomes of the requests of a dead worker: the one it was at has failed; the others, to be sent elsewhere once."""
+def settle_lost(calls: list[Call], begun: int) -> list[Call]:
+    """What becomes of the requests of a dead worker: those it was at, the first ones, have failed; the others, to be sent
+    elsewhere once."""
     again = []
     for index, call in enumerate(calls):
         if call.done:
             continue
-        if index == 0 or call.retried:
+        if index < begun or call.retried:
             call.settle()
             call.failed(DIED)
         else:

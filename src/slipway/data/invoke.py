@@ -62,6 +62,9 @@ class Call:
 
     __slots__ = ("body", "bucket", "done", "framed", "head", "retried", "sent", "slots", "task", "timeout_ms")
 
+    flags = 0
+    """Of its frame: frames.ALONE where no batch may take it in."""
+
     def __init__(self, head: bytes, body: bytes = b"", framed: bool = True) -> None:
         self.head = head
         """Headers for the model, packed as in frames."""

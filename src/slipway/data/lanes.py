@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from slipway.core.routing import Replica
 from slipway.data.abandoning import abandon
-from slipway.data.frames_link import UNKNOWN, FramesLink, depth_for, settle_lost
+from slipway.data.frames_link import UNKNOWN, FramesLink, depth_for, depth_for_batches, settle_lost
 from slipway.data.invoke import Call
 from slipway.http.client import ConnectFailed, NoAnswer, Pool, PoolLimits
 from slipway.http.messages import BodyTooLarge, ClientGone
@@ -50,7 +50,7 @@ class DataLimits:
 class Lane:
     """Common accounting; `take` is for a call that has been counted in `busy`."""
 
-    __slots__ = ("address", "busy", "depth", "draining", "instance", "limits", "owner", "pool", "ready", "replica")
+    __slots__ = ("address", "batch", "busy", "depth", "draining", "instance", "limits", "owner", "pool", "ready", "replica")
 
     ours = False
     """Whether slipway_host is at the other end."""
@@ -63,6 +63,8 @@ class Lane:
         self.limits = limits
         self.busy = 0
         self.depth = 1
+        self.batch = 1
+        """Requests that its worker answers together at most."""
         self.ready = False
         self.draining = False
         self.pool = Pool(address, PoolLimits(connections=FOREIGN_CONCURRENCY, idle=8))
@@ -187,25 +189,30 @@ class WorkerLane(Lane):
         self._tries += 1
         self._timer = asyncio.get_running_loop().call_later(pause, self.start)
 
-    def greeted(self, version: int | None) -> None:
+    def greeted(self, version: int | None, batch: int = 1) -> None:
         """The worker answered HELLO: it is alive; another version gets HTTP."""
         self._tries = 0
         self.speaks_frames = version == frames.VERSION
         if not self.speaks_frames:
             logger.warning("frames-version-differs", extra={"replica": self.replica, "version": version})
-        self.depth = depth_for(UNKNOWN)
+        self.batch = batch
+        self.depth = depth_for(UNKNOWN) if batch == 1 else depth_for_batches(UNKNOWN, batch)
         self.ready = True
         self.owner.lane_ready(self)
 
-    def lost(self, calls: list[Call]) -> None:
-        """The connection closed with these calls unanswered."""
+    def begun(self, calls: list[Call]) -> None:
+        """The worker is at these, together."""
+        self.owner.begun(calls)
+
+    def lost(self, calls: list[Call], begun: int) -> None:
+        """The connection closed with these calls unanswered; the worker was at the first `begun`."""
         self._link = None
         spoke, self.speaks_frames = self.speaks_frames, False
         if self.ready and not spoke and not self._closed:
             return
         self.ready = False
         self.owner.lane_lost(self)
-        again = settle_lost(calls)
+        again = settle_lost(calls, begun)
         self.freed(len(calls))
         for call in reversed(again):
             self.owner.put_back(call)

@@ -219,6 +219,9 @@ class VariantSlots:
     def moved(self, lane: Lane) -> None:
         """A lane that drains goes on to its next call."""
 
+    def begun(self, calls: list[Call]) -> None:
+        """A worker is at these, together."""
+
     def drained(self, lane: Lane) -> None:
         self.owner.lane_drained(lane)
 

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from slipway.core.dockerfile import BIND_TO_PORT as LABEL
 from slipway.core.replicas import ReplicaSpec
 from slipway.replicas.directory_images import DirectoryImage
+from slipway.replicas.failures import cannot
 from slipway.replicas.images import own_interpreter
 from slipway.replicas.ports import BIND_TO_PORT, Ports
 from slipway.replicas.sandbox import MODEL
 
 PORT = 8080
 """The one port of the contract (containers.md 1.2)."""
+BATCH_SIZE = "SLIPWAY_MAX_BATCH_SIZE"
 WRITABLE = ("/run", "/var/cache", "/var/lib/nginx", "/var/log", "/var/log/nginx")
 """What a container's server may write to beside /tmp: nginx needs its folders, and others log below /var/log."""
 _FILES = ("/etc/nginx/mime.types", "/etc/nginx/fastcgi_params", "/etc/nginx/uwsgi_params", "/etc/nginx/proxy_params")
@@ -79,6 +81,13 @@ def plan(
     binds = {**trees, image.working_dir: image.folder, **{file: file for file in _FILES if os.path.isfile(file)}}
     readable = (os.path.dirname(os.path.dirname(own.path)),)
     return Plan(config, variables, binds, readable, folder, own.path, own_network)
+
+
+def check(spec: ReplicaSpec) -> None:
+    """Refuse what only our own host does. CannotRun."""
+    if spec.environment.get(BATCH_SIZE, "").strip() not in ("", "1"):
+        message = f"{BATCH_SIZE} is set, and the container's own server takes its requests one by one."
+        raise cannot("no-serve", message, f"remove {BATCH_SIZE} from the model's Environment, and batch in the server")
 
 
 def notes(image: DirectoryImage, *, isolated: bool, sandboxed: bool, several: bool = False) -> list[str]:

@@ -121,6 +121,7 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
         environment = await _with_requirements(spec, tools, trees, progress) or environment
         notes = list(environment.notes)
     else:
+        containers.check(spec)
         sandboxed = tools.sandbox.bwrap is not None
         several = spec.position > 0
         notes += containers.notes(environment.directory, isolated=spec.isolated, sandboxed=sandboxed, several=several)

@@ -197,6 +197,14 @@ async def test_isolation_needs_a_sandbox(plain: Node) -> None:
     assert found.kind == "isolation"
 
 
+async def test_batches_are_made_by_our_own_host_alone(plain: Node) -> None:
+    await plain.keeper.start(make_spec(image="own", environment={"SLIPWAY_MAX_BATCH_SIZE": "8"}))
+    found = (await plain.until("exited")).failure
+    assert found is not None
+    assert "SLIPWAY_MAX_BATCH_SIZE is set, and the container's own server" in found.message
+    assert "remove SLIPWAY_MAX_BATCH_SIZE" in found.mend
+
+
 def test_names(tmp_path: Path) -> None:
     """Exactly, by repository and tag, by repository; never what AWS's images are called."""
     images = DirectoryImages(str(tmp_path))

@@ -120,8 +120,34 @@ def test_functions_of_a_wrong_shape_are_named(model: Host) -> None:
 def test_variables_of_torchserve_are_answered_for(model: Host) -> None:
     model.script(NO_TORCH)
     model.start({"SAGEMAKER_TS_BATCH_SIZE": "8", "SAGEMAKER_TS_MAX_BATCH_DELAY": "1"})
-    assert "SAGEMAKER_TS_BATCH_SIZE=8 has no effect: each call of the script gets one request" in model.output()
+    assert "SAGEMAKER_TS_BATCH_SIZE=8: the script gets its requests one by one, as from AWS's toolkit" in model.output()
     assert "MAX_BATCH_DELAY" not in model.output()
+
+
+def test_torchserves_batches_for_a_script_that_declares_them(model: Host) -> None:
+    model.script(
+        "def model_fn(model_dir): return 1\ndef input_fn(data, content_type): return data\n"
+        "def batch_predict_fn(inputs, model): return [f'{x} of {len(inputs)}' for x in inputs]\n"
+        "def output_fn(prediction, accept): return prediction\n"
+    )
+    model.start({"SAGEMAKER_TS_BATCH_SIZE": "2", "SAGEMAKER_TS_MAX_BATCH_DELAY": "5000"})
+    client = model.frames()
+    for ident in (1, 2):
+        client.send(ident, b"%d" % ident, {"Content-Type": "text/csv"})
+    assert [client.frame()[3] for _ in range(3)][1:] == [b"1 of 2", b"2 of 2"]
+
+
+@pytest.mark.heavy
+def test_rows_of_several_requests_are_one_tensor(model: Host, torch_env: str, saved: Path) -> None:
+    with_files(model, torch_env, saved, "model.pt")
+    model.start({"SLIPWAY_MAX_BATCH_SIZE": "4", "SLIPWAY_MAX_BATCH_DELAY_MS": "5000"})
+    client = model.frames()
+    for ident, body in enumerate((b"[[1, 1], [2, 2]]", b"[[1, 1]]", b"[1, 1]", b"[[1, 1, 1]]")):
+        client.send(ident, body, {"Content-Type": "application/json"})
+    client.frame()
+    found = [client.frame() for _ in range(4)]
+    assert [json.loads(frame[3]) for frame in found[:3]] == [[[6.0], [9.0]], [[6.0]], [6.0]]
+    assert found[3][2][0] == 500
 
 
 @pytest.mark.parametrize("name", ["SAGEMAKER_TS_BATCH_SIZE", "SAGEMAKER_HANDLER"])

@@ -122,3 +122,38 @@ class Context:
 
     def get_response_status(self, idx: int) -> tuple[int, str]:
         return self.status or 200, ""
+
+
+class Together(Context):
+    """The context of several requests that one call answers: index i is the i-th of them."""
+
+    def __init__(self, members: list[Context]) -> None:
+        super().__init__(str(members[0].system_properties["model_dir"]), [])
+        self.system_properties["batch_size"] = len(members)
+        self.request_processor = [member.request_processor[0] for member in members]
+        self._members = members
+
+    def get_request_id(self, idx: int = 0) -> str:
+        return self._members[idx].get_request_id()
+
+    def set_response_content_type(self, idx: int, value: str) -> None:
+        self._members[idx].set_response_content_type(0, value)
+
+    def get_response_content_type(self, idx: int) -> str | None:
+        return self._members[idx].get_response_content_type(0)
+
+    def set_response_header(self, idx: int, key: str, value: str) -> None:
+        self._members[idx].set_response_header(0, key, value)
+
+    def get_response_headers(self, idx: int) -> dict[str, str]:
+        return self._members[idx].get_response_headers(0)
+
+    def set_response_status(self, code: int = 200, phrase: str = "", idx: int = 0) -> None:
+        self._members[idx].set_response_status(code, phrase)
+
+    def set_all_response_status(self, code: int = 200, phrase: str = "") -> None:
+        for member in self._members:
+            member.set_response_status(code, phrase)
+
+    def get_response_status(self, idx: int) -> tuple[int, str]:
+        return self._members[idx].get_response_status(0)

@@ -67,12 +67,12 @@ class Functions:
     """The functions a script defines; None for those it does not."""
 
     NAMES = (
-        "pre_model_fn", "model_fn", "model_warmup_fn", "input_fn", "predict_fn", "output_fn", "transform_fn",
-        "execution_parameters_fn",
+        "pre_model_fn", "model_fn", "model_warmup_fn", "input_fn", "predict_fn", "batch_predict_fn", "output_fn",
+        "transform_fn", "execution_parameters_fn",
     )  # fmt: skip
     COUNTS: ClassVar[dict[str, int]] = {
-        "pre_model_fn": 1, "model_fn": 1, "model_warmup_fn": 2, "input_fn": 2, "predict_fn": 2, "output_fn": 2,
-        "transform_fn": 4,
+        "pre_model_fn": 1, "model_fn": 1, "model_warmup_fn": 2, "input_fn": 2, "predict_fn": 2,
+        "batch_predict_fn": 2, "output_fn": 2, "transform_fn": 4,
     }  # fmt: skip
 
     pre_model_fn: Callable[..., Any] | None
@@ -80,6 +80,8 @@ class Functions:
     model_warmup_fn: Callable[..., Any] | None
     input_fn: Callable[..., Any] | None
     predict_fn: Callable[..., Any] | None
+    batch_predict_fn: Callable[..., Any] | None
+    """Beyond AWS: a list of what input_fn returned for several requests → a list of as many predictions."""
     output_fn: Callable[..., Any] | None
     transform_fn: Callable[..., Any] | None
     execution_parameters_fn: Callable[..., Any] | None
@@ -93,7 +95,8 @@ class Functions:
             function = getattr(module, name, None) if module is not None else None
             self.context[name] = context and function is not None and _takes_context(name, function)
             setattr(self, name, self._blocking(function))
-        if self.transform_fn and (self.input_fn or self.predict_fn or self.output_fn):
+        others = self.input_fn or self.predict_fn or self.batch_predict_fn or self.output_fn
+        if self.transform_fn and others:
             raise LoadError(
                 "model-fn-error", EXCLUSIVE, "keep transform_fn alone, or remove it and keep input_fn, predict_fn and output_fn"
             )

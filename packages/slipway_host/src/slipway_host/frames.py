@@ -9,6 +9,11 @@ HTTP/1.1; both go to one listener.
     client → worker   HELLO (body: MAGIC and one byte of version)         answered by HELLO with the worker's version
     client → worker   REQUEST (id, timeout, head of headers, body)        answered by RESPONSE, or PART … then RESPONSE
     worker → client   BUSY (id)                                           not taken: ask another worker
+    worker → client   BEGUN (its id field is a count)                     the next so many unanswered requests run as one
+
+A worker that answers requests together says in its HELLO how many at most (two bytes behind the version). It begins the oldest
+first; BEGUN goes before a batch of several of one connection, so that the client knows which have run if the worker dies. A
+REQUEST with the flag ALONE is never put together with others.
 
 A client may send requests right behind its HELLO; a worker of another version answers HELLO and closes. Answers come in
 the order of the requests of one connection.
@@ -43,9 +48,12 @@ REQUEST = 2
 RESPONSE = 3
 PART = 4
 BUSY = 5
+BEGUN = 6
 
 BROKEN = 1
 """Flag of a RESPONSE."""
+ALONE = 1
+"""Flag of a REQUEST."""
 
 
 def pack_head(pairs: list[tuple[bytes, bytes]]) -> bytes:
@@ -73,13 +81,18 @@ def pack(
     return b"".join((HEADER.pack(len(head) + len(body), kind, flags, len(head), status, timeout, ident), head, body))
 
 
-def hello(version: int = VERSION) -> bytes:
-    """The first frame of either side."""
-    return pack(HELLO, 0, body=MAGIC + bytes([version]))
+def hello(version: int = VERSION, batch: int = 1) -> bytes:
+    """The first frame of either side. `batch`: requests that the worker answers together at most."""
+    return pack(HELLO, 0, body=MAGIC + bytes([version]) + (batch.to_bytes(2, "big") if batch > 1 else b""))
 
 
 def hello_version(body: bytes) -> int | None:
     """The version that a HELLO's body names; None when it is no HELLO of ours."""
-    if len(body) != len(MAGIC) + 1 or not body.startswith(MAGIC):
+    if len(body) not in (len(MAGIC) + 1, len(MAGIC) + 3) or not body.startswith(MAGIC):
         return None
-    return body[-1]
+    return body[len(MAGIC)]
+
+
+def hello_batch(body: bytes) -> int:
+    """How many requests the worker behind a HELLO answers together at most."""
+    return int.from_bytes(body[len(MAGIC) + 1 : len(MAGIC) + 3], "big") or 1

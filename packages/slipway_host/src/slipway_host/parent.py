@@ -284,7 +284,7 @@ class Parent:
             self.slots.enter(index, slots.READY, os.getpid())
             self._news_send.send(b"\0")
 
-        serving.serve(self.config, service, self._listeners[index], self.slots.cells, index * slots.WIDTH, ready)
+        serving.serve(self.config, service, self._listeners[index], self.slots, index, ready)
         return 0
 
 

@@ -9,11 +9,14 @@ import json
 import sys
 import traceback
 from collections.abc import Iterator
-from typing import Any, Callable, Union
+from typing import TYPE_CHECKING, Any, Callable, Union
 
 from . import codecs, frames
 from .context import Context
 from .contract import Functions, Place
+
+if TYPE_CHECKING:
+    from .batching import Answers, Batch
 
 Answer = tuple[int, bytes, Union[bytes, Iterator[bytes]]]
 
@@ -73,6 +76,8 @@ class Service:
         self.place = place
         self.default_accept = place.environment.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "") or codecs.JSON
         self.heads = Heads()
+        self.batch: Batch | None = None
+        """Set where a worker is to answer requests together."""
 
     def prepare(self, headers: list[tuple[bytes, bytes]]) -> Call:
         """Rule 3 of containers.md 3.2: the type defaults; a missing Accept and `*/*` are alike."""
@@ -86,6 +91,10 @@ class Service:
 
     def invoke(self, call: Call, body: bytes) -> Answer:
         raise TypeError("a flavour's service answers requests")
+
+    def together(self) -> Answers | None:
+        """How requests are answered together; None: no handler of the model declares that it takes several."""
+        return None
 
     def execution_parameters(self) -> Answer | None:
         """None: the model has none to tell (404)."""
@@ -108,8 +117,10 @@ class ScriptService(Service):
         self._defaults = defaults
         self._transform = functions.transform_fn
         self._input = functions.input_fn or defaults.input_fn
-        self._predict = functions.predict_fn or defaults.predict_fn
+        self._predict = functions.predict_fn or (self._one_of_batch if functions.batch_predict_fn else defaults.predict_fn)
         self._output = functions.output_fn or defaults.output_fn
+        if functions.predict_fn is None and functions.batch_predict_fn is not None:
+            functions.context["predict_fn"] = functions.context["batch_predict_fn"]
         self._with_context = any(functions.context.values())
 
     def invoke(self, call: Call, body: bytes) -> Answer:
@@ -130,14 +141,68 @@ class ScriptService(Service):
             return self._defaults.failed(error)
 
     def _run_with_context(self, call: Call, data: str | bytes, context: Context) -> Any:
-        def run(name: str, function: Callable[..., Any], *args: Any) -> Any:
-            return function(*args, context) if self._functions.context[name] else function(*args)
-
+        run = self._run
         if self._transform is not None:
-            return run("transform_fn", self._transform, self._model, data, call.content_type, call.accept)
-        decoded = run("input_fn", self._input, data, call.content_type)
-        prediction = run("predict_fn", self._predict, decoded, self._model)
-        return run("output_fn", self._output, prediction, call.accept)
+            return run("transform_fn", self._transform, context, self._model, data, call.content_type, call.accept)
+        decoded = run("input_fn", self._input, context, data, call.content_type)
+        prediction = run("predict_fn", self._predict, context, decoded, self._model)
+        return run("output_fn", self._output, context, prediction, call.accept)
+
+    def _run(self, name: str, function: Callable[..., Any], context: Context | None, *args: Any) -> Any:
+        return function(*args, context) if self._functions.context[name] else function(*args)
+
+    # ---- several requests in one call (`batching`)
+
+    def _one_of_batch(self, data: Any, *more: Any) -> Any:
+        """predict_fn, of a script that has batch_predict_fn alone."""
+        from . import batching  # noqa: PLC0415  few models need it
+
+        function: Any = self._functions.batch_predict_fn
+        return batching.checked(function([data], *more), 1)[0]
+
+    def together(self) -> Answers | None:
+        """By batch_predict_fn, or by a predict_fn that takes the rows of several requests: a script's that says so
+        (`predict_fn.batched = True`), or a flavour's."""
+        from . import batching  # noqa: PLC0415  few models need it
+
+        functions = self._functions
+        context = functions.context
+        if functions.batch_predict_fn is not None:
+            return batching.of_lists(self, functions.batch_predict_fn, self._model, context["batch_predict_fn"]).answers
+        function = functions.predict_fn
+        if self.declares_batches and function is not None:
+            return batching.of_rows(self, function, self._model, context["predict_fn"]).answers
+        if function is None and self._transform is None and self._defaults.batched:
+            return batching.of_rows(self, self._defaults.predict_fn, self._model, False).answers
+        return None
+
+    @property
+    def declares_batches(self) -> bool:
+        """Whether the script itself says that it takes several requests in one call."""
+        functions = self._functions
+        return functions.batch_predict_fn is not None or getattr(functions.predict_fn, "batched", False) is True
+
+    def context(self, call: Call) -> Context | None:
+        """What the script's functions get of this request, if one of them takes it."""
+        return Context(self.place.model_dir, call.headers) if self._with_context else None
+
+    def decode(self, call: Call, body: bytes, context: Context | None) -> Any:
+        """What input_fn makes of a body. Raises what it raises."""
+        data: str | bytes = body.decode() if call.text else body
+        return self._run("input_fn", self._input, context, data, call.content_type)
+
+    def encode(self, call: Call, prediction: Any, context: Context | None) -> Answer:
+        """The answer that output_fn makes of a prediction; a failure is one as well."""
+        try:
+            return self._answer(self._run("output_fn", self._output, context, prediction, call.accept), call, context)
+        except (Exception, SystemExit) as error:  # noqa: BLE001  user code
+            return self.refusal(error)
+
+    def refusal(self, error: BaseException) -> Answer:
+        """What is answered for what a function raised."""
+        if isinstance(error, codecs.UnsupportedFormat):
+            return self._defaults.unsupported(error)
+        return self._defaults.failed(error)
 
     def _answer(self, result: Any, call: Call, context: Context | None) -> Answer:
         content_type = call.accept
@@ -176,6 +241,9 @@ class ScriptService(Service):
 
 class Defaults:
     """What a flavour does where a script says nothing. The errors are the common toolkit's; flavours override."""
+
+    batched = False
+    """Its predict_fn takes the rows of several requests as it takes those of one."""
 
     def input_fn(self, data: str | bytes, content_type: str) -> Any:
         raise NotImplementedError("Please provide an input_fn implementation.")

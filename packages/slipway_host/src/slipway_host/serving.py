@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Callable
 from . import crew, flavours
 from .contract import Place
 from .service import Service
+from .slots import WIDTH, Slots
 from .worker import Limits, Worker
 
 if TYPE_CHECKING:
@@ -58,10 +59,16 @@ def serve(
     config: Config,
     service: Service,
     listener: socket.socket,
-    cells: memoryview[float],
-    base: int,
+    shared: Slots,
+    index: int,
     ready: Callable[[], None],
 ) -> None:
     """Until SIGTERM."""
     limits = Limits(config.invoke_seconds, config.grace_seconds, config.request_bytes, config.response_bytes)
-    Worker(listener, service, cells, base, limits).run(ready)
+    arguments = (listener, service, shared.cells, index * WIDTH, limits)
+    if service.batch is None:
+        Worker(*arguments).run(ready)
+        return
+    from .gathering import GatheringWorker  # noqa: PLC0415  few models ask for batches
+
+    GatheringWorker(*arguments, shared.names(index)).run(ready)

@@ -15,7 +15,10 @@ NAME = 3
 """Which request is running, or ran last: a frame's id, or the number in frames.NAME_HEADER. Written before DEADLINE."""
 CONDEMNED = 4
 """Name of a request that is to run no longer. Written by the parent."""
+MEMBERS = 5
+"""How many requests run together under NAME; their names are in the worker's list. 0 and 1: NAME is the only one."""
 WIDTH = 8
+MEMBERS_MOST = 256
 
 ABSENT = 0.0
 LOADING = 1.0
@@ -37,6 +40,8 @@ class Slots:
         self.count = count
         self._memory = mmap.mmap(-1, (count + 1) * WIDTH * 8)
         self.cells = memoryview(self._memory).cast("d")
+        self._names = memoryview(mmap.mmap(-1, max(1, count) * MEMBERS_MOST * 8)).cast("d")
+        """Of requests that run together, MEMBERS_MOST for each worker; memory is taken where they are written."""
 
     @property
     def sharing(self) -> float:
@@ -50,6 +55,7 @@ class Slots:
         """The worker of this slot is gone."""
         base = index * WIDTH
         self.cells[base + DEADLINE] = 0.0
+        self.cells[base + MEMBERS] = 0.0
         self.cells[base + STATE] = ABSENT
         self.cells[base + PID] = 0.0
 
@@ -68,6 +74,18 @@ class Slots:
     def running(self, index: int) -> int:
         """Name of the running request; 0: none, or one without a name."""
         return int(self.cells[index * WIDTH + NAME]) if self.deadline(index) else 0
+
+    def names(self, index: int) -> memoryview[float]:
+        """The worker's list of requests that run together."""
+        return self._names[index * MEMBERS_MOST : (index + 1) * MEMBERS_MOST]
+
+    def together(self, index: int) -> list[int]:
+        """Names of all requests that are running."""
+        running = self.running(index)
+        count = int(self.cells[index * WIDTH + MEMBERS])
+        if not running or count < 2:
+            return [running] if running else []
+        return [int(name) for name in self.names(index)[:count]]
 
     def condemn(self, index: int, name: int) -> None:
         """Whoever watches the worker kills it if it is (still) at this request, and at no other."""

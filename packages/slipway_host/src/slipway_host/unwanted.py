@@ -1,16 +1,16 @@
 """Requests that nobody waits for any more: a worker that goes on with one is condemned, never one that has gone on to the next.
 
 A worker that is at a request hears nothing. Its client tells the parent instead, naming the request; the worker may have it
-still before it, be at it, or be through with it.
+still before it, be at it, or be through with it. Of requests that run together all must be unwanted.
 """
 
 from __future__ import annotations
 
 import math
 
-from .slots import Slots
+from .slots import MEMBERS_MOST, Slots
 
-MOST = 64
+MOST = 2 * MEMBERS_MOST
 """Names remembered for each worker: more than a client sends ahead."""
 
 
@@ -39,7 +39,7 @@ class Unwanted:
         wait = math.inf
         for worker, names in self._names.items():
             running = self._slots.running(worker)
-            if running not in names:
+            if not running or not all(name in names for name in self._slots.together(worker)):
                 self._seen.pop(worker, None)
                 continue
             name, since = self._seen.get(worker, (0, now))

@@ -63,6 +63,13 @@ class Worker:
         self.add(self.listener, self._accept)
         self.add(self._wake_receive, self._woken)
         ready()
+        self.loop()
+        for descriptor, _event in self._poller.poll(0):  # what is here already is told to go elsewhere
+            if descriptor != self.listener.fileno() and descriptor in self._handlers:
+                self._handlers[descriptor]()
+
+    def loop(self) -> None:
+        """Until a stop is asked for."""
         handlers = self._handlers
         poll = self._poller.poll
         while not self.stopping:
@@ -70,9 +77,10 @@ class Worker:
                 handler = handlers.get(descriptor)
                 if handler is not None:
                     handler()
-        for descriptor, _event in poll(0):  # what is here already is told to go elsewhere
-            if descriptor != self.listener.fileno() and descriptor in handlers:
-                handlers[descriptor]()
+
+    def connection(self, sock: socket.socket) -> FrameConnection:
+        """For a peer that speaks frames."""
+        return FrameConnection(self, sock)
 
     def add(self, sock: socket.socket, handler: Callable[[], None]) -> None:
         self._handlers[sock.fileno()] = handler
@@ -132,7 +140,7 @@ class Worker:
             if not begin:
                 self.remove(sock)
                 return
-            connection: Any = FrameConnection(self, sock) if begin == b"\0" else HttpConnection(self, sock)
+            connection: Any = self.connection(sock) if begin == b"\0" else HttpConnection(self, sock)
             self.replace(sock, connection.readable)
             connection.readable()
 
@@ -167,10 +175,18 @@ class FrameConnection:
         try:
             count = self._sock.recv_into(self._view[self._end :] if self._end else self._view)
             if not count or not self._consume(self._end + count):
-                self._worker.remove(self._sock)
+                self.gone()
         except OSError:
             self._worker.end()
-            self._worker.remove(self._sock)
+            self.gone()
+
+    def gone(self) -> None:
+        """The peer has left, or must."""
+        self._worker.remove(self._sock)
+
+    def hello(self) -> bytes:
+        """What the peer is greeted with."""
+        return frames.hello()
 
     def _consume(self, end: int) -> bool:
         """Answer the whole frames in the buffer and keep the rest. False: the peer does not keep to the protocol."""
@@ -230,7 +246,7 @@ class FrameConnection:
         version = frames.hello_version(body) if kind == frames.HELLO and not self._greeted else None
         if version is None:
             return False
-        self._sock.sendall(frames.hello())
+        self._sock.sendall(self.hello())
         self._greeted = version == frames.VERSION
         return self._greeted
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Callable
 from ..contract import LoadError, Place
 
 if TYPE_CHECKING:
+    from ..batching import Settings
     from ..service import Service
 
 NAMES = ("sklearn", "xgboost", "pytorch", "huggingface", "tensorflow")
@@ -34,6 +35,18 @@ def load(name: str, place: Place) -> Service:
         raise LoadError("internal", f"there is no flavour {name!r}", f"the flavours are {', '.join(NAMES)}")
     if place.environment.get("SAGEMAKER_HANDLER"):
         name = "handler"
+    settings = _batches(place)
     module = importlib.import_module(f"{__name__}.{name}")
     service: Service = module.load(place)
+    if settings is not None:
+        service.batch = settings.of(service.together())
     return service
+
+
+def _batches(place: Place) -> Settings | None:
+    """The batches that the model's environment asks for. Raises LoadError."""
+    if not any(name in place.environment for name in ("SLIPWAY_MAX_BATCH_SIZE", "SLIPWAY_MAX_BATCH_DELAY_MS")):
+        return None
+    from .. import batching  # noqa: PLC0415  few models ask for batches, and a start should not pay for it
+
+    return batching.asked(place.environment)

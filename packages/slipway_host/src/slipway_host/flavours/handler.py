@@ -14,12 +14,15 @@ import os
 import sys
 import traceback
 from types import ModuleType
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from .. import codecs, frames
-from ..context import Context
+from ..context import Context, Together
 from ..contract import LoadError, Place, import_script, listing
 from ..service import Answer, Call, Service, _body, _clean
+
+if TYPE_CHECKING:
+    from ..batching import Answers
 
 VARIABLE = "SAGEMAKER_HANDLER"
 Handle = Callable[[Any, Context], Any]
@@ -38,7 +41,7 @@ class HandlerService(Service):
         context = self._context
         context.begin(call.headers)
         try:
-            result = self._handle([{"body": bytearray(body)}], context)
+            return self._answers(self._handle([{"body": bytearray(body)}], context), [context])[0]
         except MemoryError:
             return _failed(507, "Out of resources")
         except (Exception, SystemExit) as error:  # noqa: BLE001  user code
@@ -48,11 +51,32 @@ class HandlerService(Service):
             if type(code) is int and 400 <= code <= 599:
                 return _failed(code, str(getattr(error, "message", "") or error))
             return _failed(503, "Prediction failed")
+
+    def _answers(self, result: Any, contexts: list[Context]) -> list[Answer]:
         if not isinstance(result, list):
-            return _failed(503, "Invalid model predict output")
-        if len(result) != 1:
-            return _failed(503, "number of batch response mismatched")
-        return _answer(result[0], context)
+            return [_failed(503, "Invalid model predict output")] * len(contexts)
+        if len(result) != len(contexts):
+            return [_failed(503, "number of batch response mismatched")] * len(contexts)
+        return [_answer(value, context) for value, context in zip(result, contexts)]
+
+    def together(self) -> Answers | None:
+        """A handler service gets a list by its nature."""
+        from .. import batching  # noqa: PLC0415  few models need it
+
+        def answers(requests: batching.Requests, alone: batching.Alone) -> list[Answer]:
+            contexts = [Context(self.place.model_dir, call.headers) for call, _ in requests]
+            try:
+                result = self._handle([{"body": bytearray(body)} for _, body in requests], Together(contexts))
+            except (Exception, SystemExit) as error:  # noqa: BLE001  user code
+                batching.tell_retry(len(requests), error)
+                found = []
+                for index, (call, body) in enumerate(requests):
+                    alone(index)
+                    found.append(self.invoke(call, body))
+                return found
+            return self._answers(result, contexts)
+
+        return answers
 
 
 def _answer(value: Any, context: Context) -> Answer:

@@ -16,14 +16,13 @@ from . import toolkit
 from .sklearn import switch
 
 _MODELS = (".pt", ".pth")
-_BATCHING = {
-    "SAGEMAKER_TS_BATCH_SIZE": "each call of the script gets one request",
-    "SAGEMAKER_TS_MAX_BATCH_DELAY": "no request waits for others",
+_BATCH_SIZE, _BATCH_DELAY = "SAGEMAKER_TS_BATCH_SIZE", "SAGEMAKER_TS_MAX_BATCH_DELAY"
+_NO_EFFECT = {
     "SAGEMAKER_TS_MIN_WORKERS": "SAGEMAKER_MODEL_SERVER_WORKERS says how many workers there are",
     "SAGEMAKER_TS_MAX_WORKERS": "SAGEMAKER_MODEL_SERVER_WORKERS says how many workers there are",
     "SAGEMAKER_TS_RESPONSE_TIMEOUT": "the endpoint's own limit holds",
 }
-"""TorchServe's variables, and what holds instead; a batch size of 1 is what we do."""
+"""TorchServe's variables, and what holds instead."""
 
 
 def torch() -> Any:
@@ -34,6 +33,8 @@ def torch() -> Any:
 
 
 class _Defaults(Defaults):
+    batched = True
+
     def __init__(self, place: Place) -> None:
         self._pickle = switch(place, "SLIPWAY_ALLOW_PICKLE")
         self._accept = place.environment.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "") or codecs.JSON
@@ -76,19 +77,42 @@ def load(place: Place) -> Service:
             f"SAGEMAKER_HANDLER names {handler}, and TorchServe's own handlers are not supported.",
             "move its code into code/inference.py (model_fn, input_fn, predict_fn, output_fn) and remove the variable",
         )
-    _tell_batching(place)
+    numbers = _numbers(place)
     functions, model = toolkit.load(place, lambda: _torchscript(place), hooks=True)
-    return ScriptService(place, functions, model, _Defaults(place))
+    service = ScriptService(place, functions, model, _Defaults(place))
+    if numbers.get(_BATCH_SIZE, 1) > 1:
+        _batch(service, numbers)
+    return service
 
 
-def _tell_batching(place: Place) -> None:
-    """TorchServe's settings that change nothing here, said in the log. Raises LoadError for one that is no number."""
-    for name, instead in _BATCHING.items():
+def _numbers(place: Place) -> dict[str, int]:
+    """TorchServe's settings; those that change nothing here are said in the log. Raises LoadError for what is no number."""
+    found = {}
+    for name in (_BATCH_SIZE, _BATCH_DELAY, *_NO_EFFECT):
         value = place.environment.get(name, "").strip()
-        if value and not value.isdigit():
-            raise LoadError("model-fn-error", f"{name} is {value!r}, which is no number.", f"set {name} to a whole number")
-        if value and value != "1":
-            sys.stderr.write(f"[slipway] {name}={value} has no effect: {instead}\n")
+        if value and not (value.isascii() and value.isdigit() and len(value) < 10):
+            raise LoadError("model-fn-error", f"{name} is {value[:40]!r}, which is no number.", f"set {name} to a whole number")
+        if value:
+            found[name] = int(value)
+        if value not in ("", "1") and name in _NO_EFFECT:
+            sys.stderr.write(f"[slipway] {name}={value} has no effect: {_NO_EFFECT[name]}\n")
+    return found
+
+
+def _batch(service: ScriptService, numbers: dict[str, int]) -> None:
+    """TorchServe's batches. AWS's toolkit takes them apart again and calls a script's functions for each request: so do we,
+    and no request waits for others, unless the script declares that it takes several in one call."""
+    from .. import batching  # noqa: PLC0415  few models ask for it
+
+    answers = service.together() if service.declares_batches else None
+    if answers is None:
+        sys.stderr.write(
+            f"[slipway] {_BATCH_SIZE}={numbers[_BATCH_SIZE]}: the script gets its requests one by one, as from AWS's toolkit; "
+            "define batch_predict_fn(inputs, model) to get them in one call\n"
+        )
+        return
+    size, seconds = min(numbers[_BATCH_SIZE], batching.MOST), numbers.get(_BATCH_DELAY, 100) / 1000
+    service.batch = batching.Settings(size, seconds).of(answers)
 
 
 def _torchscript(place: Place) -> Any:

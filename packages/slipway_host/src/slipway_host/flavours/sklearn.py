@@ -23,6 +23,8 @@ _PAGE = (
 
 
 class _Defaults(Defaults):
+    batched = True
+
     def __init__(self, place: Place) -> None:
         self._strict = switch(place, "SLIPWAY_STRICT_AWS_ERRORS")
         self._pickle = switch(place, "SLIPWAY_ALLOW_PICKLE")

@@ -14,6 +14,8 @@ from . import xgboost_algorithm, xgboost_matrix
 class _Defaults(Defaults):
     """Script mode: csv, libsvm and recordio to a DMatrix, family B out."""
 
+    batched = True
+
     def input_fn(self, data: str | bytes, content_type: str) -> Any:
         kind = codecs.media_type(content_type)
         if kind == codecs.CSV:

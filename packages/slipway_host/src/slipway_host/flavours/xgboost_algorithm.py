@@ -7,12 +7,16 @@ import json
 import os
 import pickle
 import sys
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .. import codecs, recordio
+from ..context import Context
 from ..contract import LoadError, Place
 from ..service import Answer, Call, Service, failure
 from . import xgboost_matrix, xgboost_selection
+
+if TYPE_CHECKING:
+    from ..batching import Answers
 
 LIBSVM = "text/libsvm"
 MAX_BODY = 6 * 1024 * 1024
@@ -103,20 +107,52 @@ class AlgorithmService(Service):
         return 200, self.heads.of(codecs.JSON), json.dumps(values).encode()
 
     def invoke(self, call: Call, body: bytes) -> Answer:
-        if not body:
-            return 204, b"", b""
         try:
-            if len(body) > self._limit:
-                raise _Refused(413, f"The body has {len(body)} bytes; this container takes {self._limit}.")
-            kind = content_kind(call.content_type)
-            matrix = _matrix(body, kind)
-            prediction = self._predict(matrix, kind)
+            prediction = self._predict(*self.decode(call, body, None))
+        except (Exception, SystemExit) as error:  # noqa: BLE001  a framework's or a pickled class's
+            return self.refusal(error)
+        return self.encode(call, prediction, None)
+
+    def decode(self, call: Call, body: bytes, _context: Context | None) -> tuple[Any, str]:
+        """The matrix, and what kind of text it came as. Raises _Refused."""
+        if not body:
+            raise _Refused(204, "")
+        if len(body) > self._limit:
+            raise _Refused(413, f"The body has {len(body)} bytes; this container takes {self._limit}.")
+        kind = content_kind(call.content_type)
+        return _matrix(body, kind), kind
+
+    def encode(self, call: Call, prediction: Any, _context: Context | None) -> Answer:
+        try:
             content_type, answer = self._encode(prediction, call.accept)
             return 200, self.heads.of(content_type), answer if isinstance(answer, bytes) else answer.encode()
-        except _Refused as error:
-            return error.status, self.heads.of("text/plain; charset=utf-8"), str(error).encode()
-        except (Exception, SystemExit) as error:  # noqa: BLE001  a framework's or a pickled class's
+        except (Exception, SystemExit) as error:  # noqa: BLE001  see invoke
+            return self.refusal(error)
+
+    def refusal(self, error: BaseException) -> Answer:
+        if not isinstance(error, _Refused):
             return failure(error)
+        if error.status == 204:
+            return 204, b"", b""
+        return error.status, self.heads.of("text/plain; charset=utf-8"), str(error).encode()
+
+    def context(self, _call: Call) -> None:
+        """No script: nobody takes one."""
+
+    def together(self) -> Answers | None:
+        """The rows of requests of one content type."""
+        from .. import batching, rows  # noqa: PLC0415  few models need it
+
+        def join(inputs: list[Any], _contexts: Any) -> list[Any]:
+            matrices = [matrix for matrix, _ in inputs]
+            predicted = self._predict(rows.join(matrices), inputs[0][1])
+            return rows.split(predicted, [rows.count(matrix) for matrix in matrices])
+
+        def kind(found: tuple[Any, str]) -> Any:
+            like = rows.likeness(found[0])
+            return None if like is None else (found[1], like)
+
+        return batching.Joined(self, join, kind).answers
 
     def _predict(self, matrix: Any, kind: str) -> Any:
         try:
