@@ -295,7 +295,7 @@ def handle(data, context):
     host.start({SIZE: "2", DELAY: "5000", "SAGEMAKER_HANDLER": "handler.py:handle"})
     client = host.frames()
 
-    def pair(one: bytes, two: bytes) -> list[tuple[int, str | None, bytes]]:
+    def pair(one: bytes, two: bytes) -> list[tuple[int, bytes | None, bytes]]:
         client.send(1, one)
         client.send(2, two)
         assert client.frame()[:2] == (frames.BEGUN, 2)
