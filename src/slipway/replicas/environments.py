@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 from uv import find_uv_bin
 
+from slipway.replicas import triton
 from slipway.replicas.cached import COMPLETE, hold, note_use
 from slipway.replicas.directory_images import DirectoryImage, DirectoryImages
 from slipway.replicas.failures import CannotRun, cannot
@@ -106,6 +107,8 @@ class Environments:
         """What would run for `image`; CannotRun (unknown-image)."""
         if (directory := await asyncio.to_thread(self.directories.find, image)) is not None:
             return runtime_of_directory(directory, self._own)
+        if triton.is_triton(image):
+            return runtime_of_directory(await asyncio.to_thread(triton.directory_image, image, self._own), self._own)
         await self._look_around(image)
         return runtime_of(image, self._own, lambda: self._others or [])
 

@@ -163,7 +163,7 @@ def runtime_of_directory(image: DirectoryImage, own: Interpreter) -> Runtime:
 def _why_unknown(image: Image) -> tuple[str, str]:
     known = (
         "images of scikit-learn (sagemaker-scikit-learn), XGBoost (sagemaker-xgboost), PyTorch (pytorch-inference), Hugging "
-        "Face (huggingface-pytorch-inference) and TensorFlow (tensorflow-inference) run here"
+        "Face (huggingface-pytorch-inference), TensorFlow (tensorflow-inference) and Triton (sagemaker-tritonserver) run here"
     )
     if image.framework == "byoc":
         message = f"The image {image.uri!r} is neither one that slipway knows nor registered as a directory image."
