@@ -16,6 +16,8 @@ BOTO3_2024 = ("boto3==1.34.162", "botocore==1.34.162")
 AWS_CLI = ("awscli",)
 SDK_2 = ("sagemaker==2.257.*", "numpy<2", "scikit-learn==1.2.2", "setuptools<81")
 SDK_3 = ("sagemaker==3.27.*",)
+MXNET_TOOLKIT = ("sagemaker-mxnet-inference==1.5.5", "sagemaker-inference==1.5.11", "mxnet==1.9.1", "numpy<1.24")
+"""AWS's own, to compare with. With newer releases of the common toolkit it cannot load its default model."""
 EXAMPLE = ("boto3", "scikit-learn==1.2.2", "numpy<2", "matplotlib>=3.7")
 """What the head of examples/async_autoscaling.py asks `uv run` for."""
 

@@ -58,7 +58,5 @@ def test_the_nearest_release_says_so_in_the_log_on_the_terminal_and_in_describe(
 
 
 def test_images_without_a_runtime_fail_by_name(server: Deployments) -> None:
-    image = "382416733822.dkr.ecr.us-east-1.amazonaws.com/linear-learner:1"
-    reason = server.fail("linear", archive({"model_algo-1": b"?"}), image=image, environment={})
-    assert "Linear Learner" in reason
-    assert "model_algo-1" in reason
+    image = "382416733822.dkr.ecr.us-east-1.amazonaws.com/kmeans:1"
+    assert "built-in algorithm kmeans" in server.fail("kmeans", archive({"model_algo-1": b"?"}), image=image, environment={})

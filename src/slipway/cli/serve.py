@@ -33,6 +33,7 @@ REPOSITORIES = {
     "huggingface": "huggingface-pytorch-inference",
     "mxnet": "mxnet-inference",
     "sparkml": "sagemaker-sparkml-serving",
+    "linear-learner": "linear-learner",
 }
 _DEFAULT_TAGS = {"sagemaker-scikit-learn": "1.2-1-cpu-py3", "sagemaker-xgboost": "1.7-1"}
 

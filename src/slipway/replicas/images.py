@@ -45,10 +45,12 @@ class Release:
     """What it runs on, in words (`PyTorch 2.13.0`)."""
     otherwise: tuple[str, ...] = ()
     """Options of a second try, where the configured indexes lack it."""
+    algorithm: str = ""
+    """The version of AWS's own algorithm that it computes for; no user code runs beside."""
 
     @property
     def version(self) -> str:
-        return self.requirement.partition("==")[2].partition("+")[0]
+        return self.algorithm or self.requirement.partition("==")[2].partition("+")[0]
 
     @property
     def minor(self) -> Version:
@@ -60,7 +62,8 @@ class Runtime:
     """The answer: an environment to build and the flavour of slipway_host that runs in it."""
 
     flavour: str
-    """One of slipway_host's: `sklearn`, `xgboost`, `pytorch`, `huggingface`, `tensorflow`; `container`: a directory image."""
+    """One of slipway_host's: `sklearn`, `xgboost`, `pytorch`, `huggingface`, `tensorflow`, `mxnet`, `linear_learner`;
+    `container`: a directory image."""
     title: str
     """`scikit-learn 1.2.2 (python 3.11)`."""
     requirements: tuple[str, ...]
@@ -109,12 +112,17 @@ _TRANSFORMERS = (
     ),
 )
 _TENSORFLOW = (Release("tensorflow-cpu==2.21.0", ((3, 10), (3, 13)), ("numpy", "pillow", "requests")),)
+_MXNET = (Release("mxnet==1.9.1", ((3, 9), (3, 11)), ("numpy<1.24", "scipy<1.12", "pandas<2.2", "pillow", "requests")),)
+"""The last release: the project has ended."""
+_LINEAR_LEARNER = (Release("numpy==2.4.6", ((3, 11), (3, 14)), on="numpy 2.4.6", algorithm="1"),)
 _FRAMEWORKS = {
     "sklearn": ("scikit-learn", _SKLEARN),
     "xgboost": ("XGBoost", _XGBOOST),
     "pytorch": ("PyTorch", _PYTORCH),
     "huggingface": ("transformers", _TRANSFORMERS),
     "tensorflow": ("TensorFlow", _TENSORFLOW),
+    "mxnet": ("MXNet", _MXNET),
+    "linear-learner": ("Linear Learner", _LINEAR_LEARNER),
 }
 _ALSO = ("joblib", "boto3")
 """What AWS's images of both carry beside, at any version."""
@@ -134,9 +142,10 @@ def runtime_of(uri: str, own: Interpreter, others: Callable[[], Sequence[Interpr
     release, interpreter = _choose(releases, wanted, own, others)
     python = ".".join(map(str, interpreter.version))
     title = f"{name} {release.version} " + (f"on {release.on} " if release.on else "") + f"(python {python})"
-    requirements = (release.requirement, *release.beside, *_ALSO)
+    requirements = (release.requirement, *release.beside, *(() if release.algorithm else _ALSO))
     notes = tuple(_notes(image, name, release, wanted, f"{release.version} on Python {python}", len(releases) == 1))
-    return Runtime(image.framework, title, requirements, interpreter, notes, otherwise=release.otherwise)
+    flavour = image.framework.replace("-", "_")
+    return Runtime(flavour, title, requirements, interpreter, notes, otherwise=release.otherwise)
 
 
 def _notes(image: Image, name: str, release: Release, wanted: Version, runs: str, only: bool) -> Iterator[str]:
@@ -163,15 +172,12 @@ def runtime_of_directory(image: DirectoryImage, own: Interpreter) -> Runtime:
 def _why_unknown(image: Image) -> tuple[str, str]:
     known = (
         "images of scikit-learn (sagemaker-scikit-learn), XGBoost (sagemaker-xgboost), PyTorch (pytorch-inference), Hugging "
-        "Face (huggingface-pytorch-inference), TensorFlow (tensorflow-inference) and Triton (sagemaker-tritonserver) run here"
+        "Face (huggingface-pytorch-inference), TensorFlow (tensorflow-inference), MXNet (mxnet-inference), Linear Learner "
+        "(linear-learner) and Triton (sagemaker-tritonserver) run here"
     )
     if image.framework == "byoc":
         message = f"The image {image.uri!r} is neither one that slipway knows nor registered as a directory image."
         return message, f"register its folder: slipway images add {image.repository} DIR; or use another: {known}"
-    if image.framework == "linear-learner":
-        why = "its artifact (model_algo-1, a network of MXNet's) has no published format, and slipway does not read it"
-        mend = "train the linear model with scikit-learn or XGBoost: " + known
-        return f"The image {image.uri!r} is Linear Learner (linear-learner), which is not supported: {why}.", mend
     if image.framework in BUILT_IN:
         return f"The image {image.uri!r} is AWS's built-in algorithm {image.framework}, which is not supported.", known
     name = " ".join(filter(None, (image.framework, image.version)))

@@ -37,6 +37,9 @@ def runs(uri: str, own: Version = (3, 11), *others: Version) -> Runtime:
             "transformers 4.57.6 on PyTorch 2.13.0 (python 3.11)",
         ),
         ("tensorflow-inference:2.16-cpu", (3, 11), (), "TensorFlow 2.21.0 (python 3.11)"),
+        ("mxnet-inference:1.9-cpu-py38", (3, 11), (), "MXNet 1.9.1 (python 3.11)"),
+        ("sagemaker-mxnet-serving:1.4-cpu-py2", (3, 12), ((3, 10),), "MXNet 1.9.1 (python 3.10)"),
+        ("linear-learner:1", (3, 12), (), "Linear Learner 1 on numpy 2.4.6 (python 3.12)"),
         ("811284229777.dkr.ecr.us-east-1.amazonaws.com/xgboost:1", (3, 11), (), "XGBoost 0.90 (python 3.11)"),
     ],
 )
@@ -59,6 +62,12 @@ def test_what_a_deep_learning_image_does_not_get_is_said() -> None:
     assert runs("huggingface-tensorflow-inference:2.6-transformers4.57-cpu-py38-ubuntu20.04").notes == (
         "the image is built on tensorflow; PyTorch 2.13.0 runs instead, and reads the weights of PyTorch",
     )
+
+
+def test_an_algorithm_of_aws_has_no_version_to_be_near() -> None:
+    runtime = runs("382416733822.dkr.ecr.us-east-1.amazonaws.com/linear-learner:1")
+    assert (runtime.flavour, runtime.notes) == ("linear_learner", ())
+    assert runtime.requirements == ("numpy==2.4.6",)
 
 
 def test_numpy_below_two_for_old_releases() -> None:
@@ -84,8 +93,7 @@ def test_other_images_are_refused_by_name(uri: str) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("mxnet-inference:1.9.0-gpu-py38", r"\(mxnet 1\.9\.0 for gpu\) is not supported yet"),
-        ("linear-learner:1", "Linear Learner .* not supported: its artifact"),
+        ("sagemaker-chainer:5.0.0-cpu-py3", r"\(chainer 5\.0\.0 for cpu\) is not supported yet"),
         ("kmeans:1", "built-in algorithm kmeans, which is not supported"),
     ],
 )

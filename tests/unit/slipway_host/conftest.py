@@ -83,3 +83,9 @@ def tensorflow_env() -> str:
 def transformers_env() -> str:
     """Path of a Python with transformers on PyTorch: that of the image."""
     return image_python("huggingface-pytorch-inference:2.1.0-transformers4.37.0-cpu-py310-ubuntu22.04")
+
+
+@pytest.fixture(scope="session")
+def mxnet_env() -> str:
+    """Path of a Python with MXNet: that of the image."""
+    return image_python("mxnet-inference:1.9-cpu-py38")
