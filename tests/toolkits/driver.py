@@ -10,7 +10,9 @@ encoding of the answer. What its front (Java) makes of that is `front`: headers 
 """
 
 import base64
+import collections.abc
 import importlib
+import importlib.util
 import io
 import json
 import logging
@@ -45,12 +47,16 @@ def preload(side, kind):
     modules = ["numpy"]
     if side == "host":
         modules += ["slipway_host.flavours", "slipway_host.frames"]
+        modules += ["sagemaker_inference.transformer"] if importlib.util.find_spec("sagemaker_inference") else []
     elif kind in ("sklearn", "xgboost"):
         modules += ["sagemaker_containers._worker", "sagemaker_containers._transformer"]
     else:
         modules += ["mms.service", "mms.model_loader", "sagemaker_inference.transformer"]
     modules += {"pytorch": ["torch"], "huggingface": ["transformers.pipelines"], "xgboost": ["xgboost"]}.get(kind, [])
     logging.disable(logging.CRITICAL)
+    if "sagemaker_containers._worker" in modules:  # it is of 2020: names that have moved, and a client that nothing here calls
+        collections.Mapping = collections.abc.Mapping
+        sys.modules["boto3"] = type(sys)("boto3")
     for name in modules:
         importlib.import_module(name)
 
@@ -172,6 +178,8 @@ def toolkit_flask(kind, model):
     environment = importlib.import_module("sagemaker_containers._env")
     transformer = importlib.import_module("sagemaker_containers._transformer")
     encoders = importlib.import_module("sagemaker_containers._encoders")
+    public = sys.modules["sagemaker_containers.beta.framework"] = type(sys)("sagemaker_containers.beta.framework")
+    public.worker, public.encoders, public.transformer = worker, encoders, transformer  # its own __init__ wants gunicorn
     worker.env = environment.ServingEnv()
     environment.model_dir = model
     sys.path.insert(0, os.path.join(model, "code"))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from tests.toolkits import cases
 from tests.toolkits.cases import JSON, MODEL, script
-from tests.toolkits.differential import Choice, Request, Scenario, compare
+from tests.toolkits.differential import Choice, Request, Scenario, ask_aws, compare
 
 TOOLKIT = ("sagemaker-inference==1.10.1", "multi-model-server==1.1.11", "six==1.17.0", "psutil")
 SERVICE = """
@@ -22,11 +26,18 @@ def handle(data, context):
     return _service.handle(data, context)
 """
 DEFAULTS = (
-    Choice("*/no-type", 200, "a body without Content-Type is JSON, as in the Flask images; the toolkit knows no type None"),
-    Choice("defaults/npy-pickled", 500, "an array of pickled objects would run code of the sender's choice"),
-    Choice("defaults/npy-no-magic", 500, "the same status: without unpickling there are other words"),
+    Choice(
+        "defaults/no-type",
+        500,
+        200,
+        "a body without Content-Type is JSON, as in the Flask images; the toolkit knows no type None",
+    ),
+    Choice("*/no-type", 200, 200, "the same, told to a script that asks for the type"),
+    Choice("defaults/npy-pickled", 200, 500, "an array of pickled objects would run code of the sender's choice"),
+    Choice("defaults/npy-no-magic", 500, 500, "the same status: without unpickling there are other words"),
 )
-CHOICES = (*DEFAULTS, Choice("*-generator/*", 200, "an iterator is a response stream, which the model server does not have"))
+REAL = (Choice("*-generator/*", 503, 200, "an iterator is a response stream, which the model server does not have"),)
+CHOICES = (*DEFAULTS, *REAL)
 
 
 RAISING = """
@@ -94,13 +105,25 @@ def scenarios() -> list[Scenario]:
     )
 
 
-def test_handler_service(sklearn_env: str) -> None:
-    compare("common", sklearn_env, TOOLKIT, scenarios(), CHOICES)
+Theirs = list[dict[str, Any]]
 
 
-def test_the_real_package_inside_our_host(sklearn_env: str) -> None:
+@pytest.fixture(scope="module")
+def theirs(sklearn_env: str) -> Theirs:
+    return ask_aws("common", sklearn_env, TOOLKIT, scenarios())
+
+
+def test_handler_service(sklearn_env: str, theirs: Theirs) -> None:
+    compare("common", sklearn_env, scenarios(), theirs, CHOICES)
+
+
+def test_the_real_package_inside_our_host(sklearn_env: str, theirs: Theirs) -> None:
     """What requirements.txt brings goes before our names: the toolkit's own code behind our model server."""
-    compare("common", sklearn_env, TOOLKIT, scenarios(), CHOICES[2:], installed=True)
+    compare("common", sklearn_env, scenarios(), theirs, REAL, installed=TOOLKIT)
+
+
+def both(kind: str, python: str, asked: list[Scenario], *choices: Choice) -> None:
+    compare(kind, python, asked, ask_aws(kind, python, TOOLKIT, asked), choices)
 
 
 def test_the_toolkits_own_service(sklearn_env: str) -> None:
@@ -111,32 +134,18 @@ def test_the_toolkits_own_service(sklearn_env: str) -> None:
         Scenario("no-model-fn", script(predict_fn=functions["predict_fn"]), cases.CONTENT[:1]),
         Scenario("no-predict-fn", script(model_fn=MODEL), cases.CONTENT[:1]),
     ]
-    compare("service", sklearn_env, TOOLKIT, asked)
+    both("service", sklearn_env, asked)
 
 
 def test_what_functions_raise(sklearn_env: str) -> None:
     raising = script(model_fn=MODEL, input_fn="(data, content_type) return data", output_fn="(prediction, accept) return 'x'")
     raising["code/inference.py"] = str(raising["code/inference.py"]) + RAISING
-    compare("common", sklearn_env, TOOLKIT, served(Scenario("raising", raising, ERRORS)))
+    both("common", sklearn_env, served(Scenario("raising", raising, ERRORS)))
 
 
 def test_functions_behind_the_model_server(sklearn_env: str) -> None:
     """A handler of the user's own, without the toolkit: what it returns and raises."""
-    asked = [
-        Scenario(
-            name,
-            {
-                "service.py": f"HANDLE = lambda data, context: {value}\n{HANDLE}",
-                "code/service.py": f"HANDLE = lambda data, context: {value}\n{HANDLE}",
-            },
-            BODIES,
-        )
-        for name, value in RETURNED.items()
-    ]
-    compare(
-        "common",
-        sklearn_env,
-        TOOLKIT,
-        asked,
-        (Choice("*untyped*/*", 200, "JSON is called so, where the model server names no type"),),
-    )
+    texts = {name: f"HANDLE = lambda data, context: {value}\n{HANDLE}" for name, value in RETURNED.items()}
+    asked = [Scenario(name, {"service.py": text, "code/service.py": text}, BODIES) for name, text in texts.items()]
+    typed = Choice("*untyped*/*", 200, 200, "JSON is called so, where the model server names no type")
+    both("common", sklearn_env, asked, typed)

@@ -58,13 +58,13 @@ def test_types_of_body_content_type_and_accept(host: Host) -> None:
     # rule 4 of containers.md 3.2: only exactly these two types are text
     assert asked("text/csv; charset=utf-8")[0][:2] == ["bytes", "text/csv; charset=utf-8"]
     assert asked("application/x-npy", "text/csv, a/b")[0] == ["bytes", "application/x-npy", *rest, "text/csv, a/b"]
-    assert asked("application/x-npy", "text/csv, a/b")[1] == "text/csv"
+    assert asked("application/x-npy", "text/csv, a/b")[1] == "text/csv; charset=utf-8"
 
 
 def test_the_default_accept_is_a_setting(host: Host) -> None:
     host.script(REPORT)
     host.start({"SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT": "text/csv"})
-    assert host.invoke(b"1", accept="*/*").headers["content-type"] == "text/csv"
+    assert host.invoke(b"1", accept="*/*").headers["content-type"] == "text/csv; charset=utf-8"
 
 
 def test_a_program_in_the_submitted_directory(host: Host) -> None:

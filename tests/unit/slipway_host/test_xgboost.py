@@ -95,6 +95,20 @@ def test_types_in_and_out(host: Host, sklearn_env: str, trained: Path) -> None:
     assert host.invoke(b"0,1,2", content_type="text/csv; label_size=1").status == 200
 
 
+def test_delimiters_and_indices(host: Host, sklearn_env: str, trained: Path) -> None:
+    """As the container's own decoders have it: the delimiter is found in the first line; indices begin at 1 unless one is 0."""
+    algorithm(host, sklearn_env, trained, "model.json")
+    host.start()
+    wanted = host.invoke(b"0,1,2\n57,58,59", content_type=CSV).text
+    for body in (b"0;1;2\n57;58;59", b"0\t1\t2\n57\t58\t59", b"0 1 2\n57 58 59\n"):
+        assert host.invoke(body, content_type=CSV).text == wanted
+    from_one = host.invoke(b"0 1:57 3:59", content_type="libsvm").text
+    assert host.invoke(b"0 0:57 2:59", content_type="text/libsvm").text == from_one
+    assert host.invoke(b"0 -1:57", content_type="text/libsvm").status == 415
+    short = recordio.write([Record({"values": Tensor([57.0, 58.0, 59.0])}, {})])
+    assert host.invoke(short, content_type="recordio-protobuf").text == wanted.splitlines()[1] + "\n"
+
+
 def test_refusals(host: Host, sklearn_env: str, trained: Path) -> None:
     algorithm(host, sklearn_env, trained, "model.json")
     host.start({"MAX_CONTENT_LENGTH": "1000"})
@@ -105,20 +119,33 @@ def test_refusals(host: Host, sklearn_env: str, trained: Path) -> None:
     assert (broken.status, "this is not RecordIO" in broken.text) == (415, True)
     assert host.invoke(b"a,b", content_type=CSV).status == 415
     assert host.invoke(b"0,1,2", content_type=CSV, accept="x/y").status == 406
-    assert host.invoke(b"0,1,2", content_type=CSV, accept="application/jsonlines").status == 406
+    for accept, status in (("application/jsonlines", 500), (RECORDIO, 500), ("json", 406), ("csv", 406), ("TEXT/CSV", 200)):
+        assert host.invoke(b"0,1,2", content_type=CSV, accept=accept).status == status
+    assert (
+        host.invoke(b"0,1,2", content_type=CSV, accept="image/png, application/json").headers["content-type"]
+        == "application/json"
+    )
     wide = host.invoke(b"0,1,2,3,4", content_type=CSV)
     assert (wide.status, wide.text[:36]) == (400, "Unable to evaluate payload provided:")
     assert host.invoke(b"1," * 600, content_type=CSV).status == 413
     parameters = json.loads(ask(host.worker(), "GET", "/execution-parameters").text)
-    assert (parameters["BatchStrategy"], parameters["MaxPayloadInMB"]) == ("MULTI_RECORD", 6)
+    assert (parameters["BatchStrategy"], parameters["MaxPayloadInMB"]) == ("MULTI_RECORD", 0)
 
 
 def test_a_pickled_model_checks_the_features_of_csv(host: Host, sklearn_env: str, trained: Path) -> None:
     algorithm(host, sklearn_env, trained, "model.pkl")
     host.start()
-    reply = host.invoke(b"0,1", content_type=CSV)
-    assert reply.status == 400
-    assert "Feature size of csv inference data 2 is not consistent with feature size of trained model 3." in reply.text
+    words = "is not consistent with feature size of trained model 3."
+    record = recordio.write([Record({"values": Tensor([0.0] * 5)}, {})])
+    for body, kind, told in (
+        (b"0", CSV, f"Feature size of csv inference data 1 {words}"),
+        (b"0,1,2,3", CSV, f"Feature size of csv inference data 4 {words}"),
+        (record, RECORDIO, f"Feature size of recordio-protobuf inference data 5 {words}"),
+        (b"1:1 5:1", "libsvm", "Feature size of libsvm inference data 5 is larger than feature size of trained model 3."),
+    ):
+        reply = host.invoke(body, content_type=kind)
+        assert (reply.status, told in reply.text) == (400, True), reply.text
+    assert host.invoke(b"0,1", content_type=CSV).status == 200  # as if the label's column were missing
 
 
 def test_ensembles(host: Host, sklearn_env: str, trained: Path) -> None:
@@ -141,6 +168,8 @@ def test_several_classes_and_batches(host: Host, sklearn_env: str, trained: Path
     batch = host.invoke(b"0,1,2\n3,4,5", content_type=CSV).text
     assert batch.startswith("[")
     assert batch.count("\n") == 2
+    asked = host.invoke(b"0,1,2\n3,4,5", content_type=CSV, accept="application/json")
+    assert (asked.text, asked.headers["content-type"]) == (batch, "application/json")  # as the image's, which says JSON of it
 
 
 def test_votes_of_labels(host: Host, sklearn_env: str, trained: Path) -> None:
@@ -216,7 +245,10 @@ def test_selected_outputs_are_xgboosts_own(host: Host, sklearn_env: str, trained
             assert row["labels"] == ([0, 1, 2] if name == "soft.json" else [0, 1])
             assert row["raw_score"] == pytest.approx(value)
             decided = {"binary.json": value > 0.5, "raw.json": value > 0}.get(name, value)
-            assert row["predicted_label"] == int(decided)
+            assert row["predicted_label"] == decided
+            whole = name in ("binary.json", "raw.json")
+            assert type(row["predicted_label"]) is (int if whole else float)
+            assert row["raw_scores"] == pytest.approx([1 - value, value])
     if name == "binary.json":
         assert rows[1]["probabilities"] == pytest.approx([1 - truth[1], truth[1]])
 
@@ -238,6 +270,9 @@ def test_selected_outputs_in_every_type(host: Host, sklearn_env: str, trained: P
     assert [[json.loads(cell) for cell in row] for row in table] == [
         [row["predicted_label"], row["probabilities"]] for row in rows
     ]
+    text = ask_for("*/*").text
+    assert text.count("\n") == 1
+    assert text.splitlines()[0] == f'{rows[0]["predicted_label"]},"{rows[0]["probabilities"]}"'
     binary = ask_for(RECORDIO)
     assert binary.headers["content-type"] == RECORDIO
     for record, row in zip(recordio.read(binary.body), rows, strict=True):

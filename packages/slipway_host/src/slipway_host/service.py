@@ -5,6 +5,7 @@ An answer is `(status, head, body)`: the head as frames carry it, the body bytes
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 import traceback
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 Answer = tuple[int, bytes, Union[bytes, Iterator[bytes]]]
 
 _KEPT_HEADS = 64
+_PLAIN = (str, bytes, bytearray, memoryview)
 _TOOLKIT_ERROR = "BaseInferenceToolkitError"
 """The class whose errors choose their status, of AWS's package or of ours."""
 
@@ -40,16 +42,27 @@ class Call:
 class Heads:
     """Answer heads by content type: there are few, and a request should not pay for packing one."""
 
-    def __init__(self) -> None:
+    def __init__(self, charset: bool = False) -> None:
+        """`charset`: text is told to be UTF-8, as Flask tells it."""
         self._heads: dict[str, bytes] = {}
+        self._charset = charset
 
     def of(self, content_type: str) -> bytes:
         known = self._heads.get(content_type)
         if known is None:
-            known = frames.pack_head([(b"Content-Type", _clean(content_type))] if content_type else [])
+            told = with_charset(content_type) if self._charset else content_type
+            known = frames.pack_head([(b"Content-Type", _clean(told))] if content_type else [])
             if len(self._heads) < _KEPT_HEADS:
                 self._heads[content_type] = known
         return known
+
+
+def with_charset(content_type: str) -> str:
+    """As Flask writes a type: text has a charset."""
+    kind = codecs.media_type(content_type)
+    if (kind.startswith("text/") or kind == "application/xml" or kind.endswith("+xml")) and "charset" not in content_type:
+        return f"{content_type}; charset=utf-8"
+    return content_type
 
 
 def _clean(value: str) -> bytes:
@@ -122,11 +135,15 @@ class ScriptService(Service):
         if functions.predict_fn is None and functions.batch_predict_fn is not None:
             functions.context["predict_fn"] = functions.context["batch_predict_fn"]
         self._with_context = any(functions.context.values())
+        self._binary = defaults.binary
+        self._untyped = functools.lru_cache(_KEPT_HEADS)(defaults.untyped)
+        self._text_errors = defaults.text_errors
+        self.heads = Heads(defaults.charset)
 
     def invoke(self, call: Call, body: bytes) -> Answer:
         context = None
         try:
-            data: str | bytes = body.decode() if call.text else body
+            data: str | bytes = body.decode("utf-8", self._text_errors) if call.text else self._binary(body)
             if self._with_context:
                 context = Context(self.place.model_dir, call.headers)
                 result = self._run_with_context(call, data, context)
@@ -188,7 +205,7 @@ class ScriptService(Service):
 
     def decode(self, call: Call, body: bytes, context: Context | None) -> Any:
         """What input_fn makes of a body. Raises what it raises."""
-        data: str | bytes = body.decode() if call.text else body
+        data = body.decode("utf-8", self._text_errors) if call.text else self._binary(body)
         return self._run("input_fn", self._input, context, data, call.content_type)
 
     def encode(self, call: Call, prediction: Any, context: Context | None) -> Answer:
@@ -205,25 +222,24 @@ class ScriptService(Service):
         return self._defaults.failed(error)
 
     def _answer(self, result: Any, call: Call, context: Context | None) -> Answer:
-        content_type = call.accept
-        if type(result) is tuple and len(result) == 2:
-            result, content_type = result
-        elif "," in content_type or ";" in content_type:
-            content_type = content_type.split(",")[0].split(";")[0].strip()
-        head = self.heads.of(content_type)
+        if isinstance(result, tuple) and len(result) > 1:
+            result, content_type = result[:2]
+        else:
+            content_type = self._untyped(call.accept)
+        body: bytes | Iterator[bytes]
         if type(result) is bytes:
-            body: bytes | Iterator[bytes] = result
+            body = result
         elif type(result) is str:
             body = result.encode()
         elif hasattr(result, "get_data") and hasattr(result, "status_code"):
             return _from_response(result)
         else:
+            if not (isinstance(result, _PLAIN) or hasattr(result, "__next__")):
+                result, content_type = self._defaults.other(result, content_type)
             body = _body(result)
-        status = 200
-        if context is not None:
-            status = context.status or 200
-            head = _context_head(context, content_type)
-        return status, head, body
+        if context is None:
+            return 200, self.heads.of(content_type), body
+        return context.status or 200, _context_head(context, content_type), body
 
     def execution_parameters(self) -> Answer | None:
         function = self._functions.execution_parameters_fn
@@ -244,6 +260,23 @@ class Defaults:
 
     batched = False
     """Its predict_fn takes the rows of several requests as it takes those of one."""
+    binary: Callable[[bytes], Any] = bytes
+    """What functions are given a body as that is no text."""
+    text_errors = "strict"
+    """What becomes of text that is no UTF-8, as str.decode names it."""
+    charset = False
+    """Answers of text types are told to be UTF-8."""
+
+    def untyped(self, accept: str) -> str:
+        """The type of an answer whose function named none: the first that was asked for."""
+        return accept.split(",")[0].split(";")[0].strip()
+
+    def other(self, result: Any, content_type: str) -> tuple[str | bytes, str]:
+        """(body, type) of what is neither text nor bytes nor an iterator. Raises TypeError."""
+        raise TypeError(
+            "the answer must be str, bytes, an iterator of these, or (one of these, content type), "
+            f"not {type(result).__name__}; encode it in output_fn or transform_fn"
+        )
 
     def input_fn(self, data: str | bytes, content_type: str) -> Any:
         raise NotImplementedError("Please provide an input_fn implementation.")
@@ -293,14 +326,9 @@ def _body(result: Any) -> bytes | Iterator[bytes]:
         return result.encode()
     if isinstance(result, (bytes, bytearray, memoryview)):
         return bytes(result)
-    if result is None:
-        return b""
     if hasattr(result, "__next__"):
         return _pieces(result)
-    raise TypeError(
-        f"the answer must be str, bytes, an iterator of these, or (one of these, content type), not {type(result).__name__}; "
-        "encode it in output_fn or transform_fn"
-    )
+    raise TypeError(f"the answer must be str, bytes or an iterator of these, not {type(result).__name__}")
 
 
 def _pieces(source: Any) -> Iterator[bytes]:

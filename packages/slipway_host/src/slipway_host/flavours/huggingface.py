@@ -14,8 +14,8 @@ from .. import codecs, frames
 from ..contract import LoadError, Place
 from ..service import Answer, Defaults, ScriptService, Service, failure
 from . import huggingface_codecs, toolkit
+from .flask import switch
 from .huggingface_task import folder_of, go_offline, task_of
-from .sklearn import switch
 
 _FEATURES = (
     "automatic-speech-recognition",

@@ -13,7 +13,7 @@ from .. import codecs
 from ..contract import LoadError, Place, listing
 from ..service import Defaults, ScriptService, Service
 from . import toolkit
-from .sklearn import switch
+from .flask import switch
 
 _MODELS = (".pt", ".pth")
 _BATCH_SIZE, _BATCH_DELAY = "SAGEMAKER_TS_BATCH_SIZE", "SAGEMAKER_TS_MAX_BATCH_DELAY"

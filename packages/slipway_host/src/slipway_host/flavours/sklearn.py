@@ -5,39 +5,29 @@ SLIPWAY_STRICT_AWS_ERRORS=1 restores AWS's column; SLIPWAY_ALLOW_PICKLE=1 lets n
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 from typing import Any
 
-from .. import codecs, frames
+from .. import codecs
 from ..contract import Functions, LoadError, Place, load_functions, load_model
-from ..service import Answer, Defaults, ScriptService, Service, failure
+from ..service import ScriptService, Service
+from .flask import FlaskDefaults
 
 _PICKLES = (".joblib", ".pkl")
-_PAGE = (
-    b"<!doctype html>\n<html lang=en>\n<title>500 Internal Server Error</title>\n<h1>Internal Server Error</h1>\n"
-    b"<p>The server encountered an internal error and was unable to complete your request. Either the server is overloaded "
-    b"or there is an error in the application.</p>\n"
-)
 
 
-class _Defaults(Defaults):
+class _Defaults(FlaskDefaults):
     batched = True
-
-    def __init__(self, place: Place) -> None:
-        self._strict = switch(place, "SLIPWAY_STRICT_AWS_ERRORS")
-        self._pickle = switch(place, "SLIPWAY_ALLOW_PICKLE")
-        self._accept = place.environment.get("SAGEMAKER_DEFAULT_INVOCATIONS_ACCEPT", "") or codecs.JSON
 
     def input_fn(self, data: str | bytes, content_type: str) -> Any:
         """json and csv as float32; one row becomes a table of one row."""
-        if self._strict:
+        if self.strict:
             if content_type != codecs.media_type(content_type):
                 raise codecs.UnsupportedFormat(content_type)
-            array = codecs.decode(data, content_type, self._pickle)
+            array = codecs.decode(data, content_type, self.pickle)
             return array.astype("float32") if content_type in codecs.TEXT else array
-        array = codecs.decode(data, content_type, self._pickle)
+        array = codecs.decode(data, content_type, self.pickle)
         if codecs.media_type(content_type) in codecs.TEXT:
             array = array.astype("float32")
         return array.reshape(1, -1) if array.ndim < 2 else array
@@ -46,25 +36,10 @@ class _Defaults(Defaults):
         return model.predict(data)
 
     def output_fn(self, prediction: Any, accept: str) -> Any:
-        kind = accept if self._strict else codecs.accepted(accept, self._accept)
-        body = codecs.encode(prediction, kind)
-        return body, "text/csv; charset=utf-8" if kind == codecs.CSV else kind
-
-    def unsupported(self, error: codecs.UnsupportedFormat) -> Answer:
-        if self._strict:
-            return self.failed(error)
-        body = json.dumps({"error": "UnsupportedFormatError", "error-message": error.message}).encode()
-        return 406 if error.accept else 415, frames.pack_head([(b"Content-Type", b"application/json")]), body
-
-    def failed(self, error: BaseException) -> Answer:
-        answer = failure(error)
-        if not self._strict:
-            return answer
-        return 500, frames.pack_head([(b"Content-Type", b"text/html; charset=utf-8")]), _PAGE
-
-
-def switch(place: Place, name: str) -> bool:
-    return place.environment.get(name, "").lower() in ("1", "true", "yes", "on")
+        if self.strict and accept not in codecs.ENCODERS:
+            raise codecs.UnsupportedFormat(accept, accept=True)
+        kind = accept if self.strict else codecs.accepted(accept, self.accept)
+        return codecs.encode(prediction, kind), kind
 
 
 def load(place: Place) -> Service:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 from typing import Any
 
 from .. import codecs, recordio
 from ..contract import Functions, Place, load_functions, load_model
-from ..service import Defaults, ScriptService, Service
+from ..service import Answer, ScriptService, Service
 from . import xgboost_algorithm, xgboost_matrix
+from .flask import FlaskDefaults
 
 
-class _Defaults(Defaults):
+class _Defaults(FlaskDefaults):
     """Script mode: csv, libsvm and recordio to a DMatrix, family B out."""
 
     batched = True
@@ -19,10 +19,9 @@ class _Defaults(Defaults):
     def input_fn(self, data: str | bytes, content_type: str) -> Any:
         kind = codecs.media_type(content_type)
         if kind == codecs.CSV:
-            line = codecs.text(data)
-            return xgboost_matrix.from_csv(line, delimiter(line))
+            return xgboost_matrix.from_csv(codecs.text(data))
         if kind in ("text/libsvm", "text/x-libsvm"):
-            return xgboost_matrix.from_libsvm(codecs.text(data))
+            return xgboost_matrix.from_libsvm(codecs.text(data), zeros=xgboost_matrix.version() >= (3, 0))
         if kind == recordio.CONTENT_TYPE and isinstance(data, bytes):
             return xgboost_matrix.from_recordio(data)
         raise codecs.UnsupportedFormat(content_type)
@@ -31,16 +30,12 @@ class _Defaults(Defaults):
         return model.predict(data, validate_features=False)
 
     def output_fn(self, prediction: Any, accept: str) -> Any:
-        body = codecs.encode(prediction, accept)
-        return body, "text/csv; charset=utf-8" if codecs.media_type(accept) == codecs.CSV else accept
+        if accept not in codecs.ENCODERS:
+            raise codecs.UnsupportedFormat(accept, accept=True)
+        return codecs.encode(prediction, accept), accept
 
-
-def delimiter(text: str) -> str:
-    try:
-        found = csv.Sniffer().sniff(text.split("\n", 1)[0][:512]).delimiter
-    except csv.Error:
-        return ","
-    return "," if found.isalnum() or found in ".-+" else found
+    def unsupported(self, error: codecs.UnsupportedFormat) -> Answer:
+        return self.failed(error)
 
 
 def load(place: Place) -> Service:
@@ -50,4 +45,4 @@ def load(place: Place) -> Service:
     functions = load_functions(place, context=False)
     if functions is None:
         functions = Functions(None, context=False)
-    return ScriptService(place, functions, load_model(functions, place), _Defaults())
+    return ScriptService(place, functions, load_model(functions, place), _Defaults(place))

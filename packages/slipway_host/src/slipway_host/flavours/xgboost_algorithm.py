@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pickle
@@ -24,7 +23,7 @@ MOST_BODY = 20 * 1024 * 1024
 _CSV_TYPES = ("csv", codecs.CSV)
 _LIBSVM_TYPES = ("libsvm", LIBSVM, "text/x-libsvm")
 _RECORDIO = recordio.CONTENT_TYPE
-_JSONLINES = "application/jsonlines"
+_ACCEPTS = (codecs.JSON, "application/jsonlines", _RECORDIO, codecs.CSV)
 _MATRIX = {"csv": xgboost_matrix.from_csv, "libsvm": xgboost_matrix.from_libsvm}
 _VOTES = ("multi:softmax", "binary:hinge")
 
@@ -103,7 +102,8 @@ class AlgorithmService(Service):
         self._limit = min(int(limit), MOST_BODY) if limit.isdigit() else MAX_BODY
 
     def execution_parameters(self) -> Answer | None:
-        values = {"MaxConcurrentTransforms": os.cpu_count() or 1, "BatchStrategy": "MULTI_RECORD", "MaxPayloadInMB": 6}
+        values: dict[str, Any] = {"MaxConcurrentTransforms": os.cpu_count() or 1, "BatchStrategy": "MULTI_RECORD"}
+        values["MaxPayloadInMB"] = self._limit // 1024**2
         return 200, self.heads.of(codecs.JSON), json.dumps(values).encode()
 
     def invoke(self, call: Call, body: bytes) -> Answer:
@@ -169,27 +169,29 @@ class AlgorithmService(Service):
         return np.mean(answers, axis=0)
 
     def _encode(self, prediction: Any, accept: str) -> tuple[str, str | bytes]:
+        kind = self._accepted(accept)
+        if self._selection is not None:
+            return self._selection.encode(prediction, kind, self._batch)
+        head = "text/csv; charset=utf-8" if kind == codecs.CSV else kind
+        if self._batch:  # whatever was asked for, as in the image
+            return head, "\n".join(map(str, prediction.tolist())) + "\n"
+        if kind == codecs.JSON:
+            return head, json.dumps({"predictions": [{"score": score} for score in prediction.tolist()]})
+        if kind != codecs.CSV:
+            raise _Refused(500, f"Accept type {kind} needs SAGEMAKER_INFERENCE_OUTPUT, or else is not supported.")
+        if self._joined:
+            return head, ",".join(map(str, prediction.tolist()))
+        return head, codecs.to_csv(prediction)
+
+    def _accepted(self, accept: str) -> str:
+        """The first type of the list that there is, in small letters. Raises _Refused 406."""
         for item in accept.split(","):
-            if self._selection is not None:
-                with contextlib.suppress(codecs.UnsupportedFormat):
-                    return self._selection.encode(prediction, _accept_kind(item, self.default_accept))
-                continue
-            kind = _accept_kind(item, self.default_accept)
-            if kind in _CSV_TYPES:
-                if self._batch:
-                    return "text/csv; charset=utf-8", "\n".join(map(str, prediction.tolist())) + "\n"
-                if self._joined:
-                    return "text/csv; charset=utf-8", ",".join(map(str, prediction.tolist()))
-                return "text/csv; charset=utf-8", codecs.to_csv(prediction)
-            if kind in ("json", codecs.JSON):
-                return codecs.JSON, json.dumps({"predictions": [{"score": score} for score in prediction.tolist()]})
-        also = f", {_JSONLINES} or {_RECORDIO}" if self._selection else ""
-        raise _Refused(406, f"Accept type {accept} is not supported. Please use text/csv or application/json{also}.")
-
-
-def _accept_kind(item: str, default: str) -> str:
-    kind = codecs.media_type(item)
-    return codecs.media_type(default) if kind in ("", codecs.ANY) else kind
+            kind = codecs.media_type(item)
+            if kind in ("", codecs.ANY):
+                return codecs.media_type(self.default_accept)
+            if kind in _ACCEPTS:
+                return kind
+        raise _Refused(406, f"Accept type {accept} is not supported. Please use supported accept types: {list(_ACCEPTS)}.")
 
 
 def content_kind(content_type: str) -> str:
@@ -203,7 +205,7 @@ def content_kind(content_type: str) -> str:
             if name.strip().lower() == "label_size" and value.strip() != "1":
                 raise _Refused(415, f"{content_type}: the parameter label_size must be 1.")
         return "csv"
-    if kind == _RECORDIO:
+    if kind in ("recordio-protobuf", _RECORDIO):
         return "recordio-protobuf"
     raise _Refused(415, f"Content type {content_type} is not supported. Please use text/csv, text/libsvm or {_RECORDIO}.")
 
@@ -221,14 +223,22 @@ def _matrix(body: bytes, kind: str) -> Any:
 
 
 def _predict_one(model: _Model, matrix: Any, kind: str) -> Any:
-    if model.pickled and kind == "csv":
-        trained = xgboost_matrix.features(model.booster)
-        if matrix.num_col() != trained:
-            raise ValueError(
-                f"Feature size of csv inference data {matrix.num_col()} is not consistent with feature size of "
-                f"trained model {trained}."
-            )
+    if model.pickled:
+        _check_features(matrix.num_col(), xgboost_matrix.features(model.booster), kind)
     return xgboost_matrix.predict(model.booster, matrix)
+
+
+def _check_features(found: int, trained: int, kind: str) -> None:
+    """What the image asks of a pickled model's input alone; a label's column may be missing. Raises ValueError."""
+    if kind == "libsvm":
+        if found > trained + 1:
+            raise ValueError(
+                f"Feature size of libsvm inference data {found} is larger than feature size of trained model {trained}."
+            )
+    elif trained not in (found, found + 1):
+        raise ValueError(
+            f"Feature size of {kind} inference data {found} is not consistent with feature size of trained model {trained}."
+        )
 
 
 def _vote(answers: Any) -> Any:

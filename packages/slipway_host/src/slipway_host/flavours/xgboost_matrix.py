@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import struct
 from typing import Any
 
 from .. import codecs, recordio
+
+_MOST_CELLS = 1 << 28
+"""Of a table that is made of sparse rows: 1 GiB."""
 
 
 def xgboost() -> Any:
@@ -16,10 +20,21 @@ def xgboost() -> Any:
     return xgb
 
 
-def from_csv(text: str, delimiter: str = ",") -> Any:
-    """Rows of numbers; an empty field is NaN. Raises ValueError for what is not a table of numbers."""
-    rows = [[cell if cell.strip() else "nan" for cell in line.split(delimiter)] for line in text.split("\n")]
+def from_csv(text: str) -> Any:
+    """Rows of numbers, between commas or what the first line has in their place; an empty field is NaN. Raises ValueError."""
+    if not text:
+        raise ValueError("there is no row")
+    between = _delimiter(text.split("\n", 1)[0][:512])
+    rows = [[cell if cell.strip() else "nan" for cell in line.split(between)] for line in text.split("\n")]
     return xgboost().DMatrix(codecs.numpy().array(rows).astype("float32"))
+
+
+def _delimiter(line: str) -> str:
+    try:
+        found = csv.Sniffer().sniff(line).delimiter
+    except csv.Error:
+        return ","
+    return "," if found.isalnum() or found in ".-+" else found
 
 
 def from_recordio(body: bytes) -> Any:
@@ -40,9 +55,12 @@ def from_recordio(body: bytes) -> Any:
     return _sparse(values, columns, starts, max([row.columns for row in rows] + [max(columns, default=-1) + 1]))
 
 
-def from_libsvm(text: str) -> Any:
-    """`label index:value …` lines, the label optional, indices from 1. A column that is not named is missing, not 0.
-    Raises ValueError."""
+def from_libsvm(text: str, zeros: bool = False) -> Any:
+    """`label index:value …` lines, the label optional. Raises ValueError.
+
+    Indices are columns, as in the images up to 1.7; from 3.0 on they begin at 1 where no line says 0. A column that is not
+    named is missing, or 0 with `zeros` (script mode from 3.0 on).
+    """
     values: list[float] = []
     columns: list[int] = []
     starts = [0]
@@ -55,16 +73,18 @@ def from_libsvm(text: str) -> Any:
                     raise ValueError(f"line {number}: {field!r} is not index:value")
                 float(index)
             elif index != "qid":
-                columns.append(int(index) - 1)
+                columns.append(int(index))
                 values.append(float(value))
                 if columns[-1] < 0:
-                    raise ValueError(f"line {number}: indices begin at 1")
+                    raise ValueError(f"line {number}: the index {index} is below 0")
         if fields:
             starts.append(len(columns))
-    return _sparse(values, columns, starts, max(columns, default=-1) + 1)
+    if columns and min(columns) >= 1 and version() >= (3, 0):
+        columns = [column - 1 for column in columns]
+    return _sparse(values, columns, starts, max(columns, default=-1) + 1, zeros)
 
 
-def _sparse(values: list[float], columns: list[int], starts: list[int], width: int) -> Any:
+def _sparse(values: list[float], columns: list[int], starts: list[int], width: int, zeros: bool = False) -> Any:
     from scipy import sparse  # noqa: PLC0415  optional, xgboost brings it
 
     if width > 2**31 - 1:
@@ -74,7 +94,9 @@ def _sparse(values: list[float], columns: list[int], starts: list[int], width: i
     matrix = sparse.csr_matrix(
         (np.array(values, "float32"), np.array(columns, "int64"), np.array(starts, "int64")), shape=shape
     )
-    return xgboost().DMatrix(matrix)
+    if zeros and shape[0] * width > _MOST_CELLS:
+        raise ValueError(f"{shape[0]} rows of {width} columns are too large a table")
+    return xgboost().DMatrix(matrix.toarray() if zeros else matrix)
 
 
 def version() -> tuple[int, int]:

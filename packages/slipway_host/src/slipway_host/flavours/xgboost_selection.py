@@ -6,8 +6,6 @@ says so once. An objective that has none is an error of every request.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import math
 import sys
@@ -50,15 +48,16 @@ class Selection:
             )
         self._tellers = {key: _nothing if key in impossible else tellers[key] for key in self._keys}
 
-    def encode(self, predictions: Any, kind: str) -> tuple[str, str | bytes]:
-        """(content type, body) as `kind`, a media type. Raises codecs.UnsupportedFormat, ValueError."""
+    def encode(self, predictions: Any, kind: str, batch: bool = False) -> tuple[str, str | bytes]:
+        """(content type, body) as `kind`, a media type; a batch ends its last line. Raises UnsupportedFormat, ValueError."""
         encoder = _ENCODERS.get(kind)
         if encoder is None:
             raise codecs.UnsupportedFormat(kind, accept=True)
         if self._known is None:
             raise ValueError(f"Objective `{self._objective}` unsupported for selectable inference predictions.")
         rows = [{key: tell(value) for key, tell in self._tellers.items()} for value in predictions.tolist()]
-        return encoder(rows)
+        content_type, body = encoder(rows)
+        return content_type, body + "\n" if batch and isinstance(body, str) and kind == codecs.CSV else body
 
 
 def _nothing(_value: Any) -> float:
@@ -82,12 +81,12 @@ def _single(objective: str, count: int) -> dict[str, Callable[[Any], Any]]:
     """Each prediction is a number: a probability, a margin, a label or a value."""
     threshold = {"binary:logistic": 0.5, "binary:logitraw": 0.0}.get(objective)
     return {
-        "predicted_label": (lambda value: int(value)) if threshold is None else (lambda value: int(value > threshold)),
+        "predicted_label": (lambda value: value) if threshold is None else (lambda value: int(value > threshold)),
         "labels": lambda _: list(range(count)),
         "probability": lambda value: value,
         "probabilities": lambda value: [1.0 - value, value],
         "raw_score": lambda value: value,
-        "raw_scores": (lambda value: [value]) if objective == "multi:softmax" else (lambda value: [1.0 - value, value]),
+        "raw_scores": lambda value: [1.0 - value, value],
         "predicted_score": lambda value: value,
     }
 
@@ -101,9 +100,9 @@ def _jsonlines(rows: list[dict[str, Any]]) -> tuple[str, str | bytes]:
 
 
 def _csv(rows: list[dict[str, Any]]) -> tuple[str, str | bytes]:
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([row.values() for row in rows])
-    return "text/csv; charset=utf-8", out.getvalue()
+    """A line for each prediction, none behind the last; lists are quoted."""
+    lines = [",".join([f'"{value}"' if isinstance(value, list) else str(value) for value in row.values()]) for row in rows]
+    return "text/csv; charset=utf-8", "\n".join(lines)
 
 
 def _recordio(rows: list[dict[str, Any]]) -> tuple[str, str | bytes]:
@@ -115,9 +114,7 @@ def _recordio(rows: list[dict[str, Any]]) -> tuple[str, str | bytes]:
 
 
 _ENCODERS: dict[str, Callable[[list[dict[str, Any]]], tuple[str, str | bytes]]] = {
-    "json": _json,
     codecs.JSON: _json,
-    "csv": _csv,
     codecs.CSV: _csv,
     "jsonlines": _jsonlines,
     "application/jsonlines": _jsonlines,

@@ -5,16 +5,15 @@ from __future__ import annotations
 from typing import Any
 
 from slipway_host import codecs, recordio
-from slipway_host.flavours import xgboost, xgboost_matrix
+from slipway_host.flavours import xgboost_matrix
 
 
 def csv_to_dmatrix(input: str | bytes, dtype: Any = None) -> Any:
-    text = codecs.text(input)
-    return xgboost_matrix.from_csv(text, xgboost.delimiter(text))
+    return xgboost_matrix.from_csv(codecs.text(input))
 
 
 def libsvm_to_dmatrix(string_like: str | bytes) -> Any:
-    return xgboost_matrix.from_libsvm(codecs.text(string_like))
+    return xgboost_matrix.from_libsvm(codecs.text(string_like), zeros=xgboost_matrix.version() >= (3, 0))
 
 
 def recordio_protobuf_to_dmatrix(string_like: bytes) -> Any:

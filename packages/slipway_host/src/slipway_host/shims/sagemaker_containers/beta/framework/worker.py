@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from slipway_host.service import with_charset
+
 
 class Response:
     """An answer with its type, status and headers. Like Flask's, as far as scripts and this host use it."""
@@ -19,10 +21,10 @@ class Response:
     ) -> None:
         self._data = _joined(response)
         self.status_code = int(status)
-        self.mimetype = mimetype or accept
+        self.mimetype = mimetype or "application/json"  # `accept` is ignored, as on AWS
         self.headers: dict[str, str] = dict(headers or {})
         if self.mimetype and not any(name.lower() == "content-type" for name in self.headers):
-            self.headers["Content-Type"] = self.mimetype
+            self.headers["Content-Type"] = with_charset(self.mimetype)
 
     @property
     def content_type(self) -> str | None:
