@@ -16,7 +16,7 @@ from .. import codecs
 from ..contract import Functions, LoadError, Place, find_script, listing
 from ..service import Defaults, ScriptService, Service
 from . import toolkit
-from .sklearn import switch
+from .flask import switch
 
 NAME = "model"
 FILES = ("model-symbol.json", "model-0000.params", "model-shapes.json")
