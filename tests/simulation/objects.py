@@ -116,7 +116,15 @@ class SimStaging(Staging):
         return await _open(self._shelf, key)
 
     async def stage(
-        self, bucket: str, key: str, body: bytes | AsyncIterator[bytes], content_type: str, account: str, most: int
+        self,
+        bucket: str,
+        key: str,
+        body: bytes | AsyncIterator[bytes],
+        content_type: str,
+        account: str,
+        most: int,
+        *,
+        blob: bool = False,
     ) -> Staged:
         data = await _whole(body)
         if len(data) <= INLINE:

@@ -38,7 +38,7 @@ from slipway.core import s3_events
 from slipway.core.asynchronous import Staged
 from slipway.core.s3_events import SLIPWAY, Origin, Rule
 from slipway.store import objects as rows
-from slipway.store import uploads
+from slipway.store import transforms, uploads
 from slipway.store.db import Db, StoreBusy, StoreError
 from slipway.wire.errors import AwsError
 
@@ -107,7 +107,9 @@ class EmbeddedObjects(Objects):
         return await self._blobs.sweep(self._named)
 
     async def _named(self) -> Container[str]:
-        return await self._db.read(lambda conn: {*rows.referenced(conn), *uploads.referenced(conn)})
+        return await self._db.read(
+            lambda conn: {*rows.referenced(conn), *uploads.referenced(conn), *transforms.referenced(conn)}
+        )
 
     # What other processes staged
 

@@ -30,12 +30,24 @@ class Staging(ABC):
     async def open(self, bucket: str, key: str, account: str) -> Reading:
         """The object, whatever happens to its key from now on. NoSuchBucket, NoSuchKey, AccessDenied."""
 
+    resumable = False
+    """Whether what is staged with `blob` may be put together with more of it later, also by another process."""
+
     @abstractmethod
     async def stage(
-        self, bucket: str, key: str, body: bytes | AsyncIterator[bytes], content_type: str, account: str, most: int
+        self,
+        bucket: str,
+        key: str,
+        body: bytes | AsyncIterator[bytes],
+        content_type: str,
+        account: str,
+        most: int,
+        *,
+        blob: bool = False,
     ) -> Staged:
-        """NoSuchBucket, AccessDenied, EntityTooLarge (more than `most` bytes), InsufficientStorage; what the body raises.
+        """`blob`: never in the row, however short (where there are blobs).
 
+        NoSuchBucket, AccessDenied, EntityTooLarge (more than `most` bytes), InsufficientStorage; what the body raises.
         Nothing is left behind when it raises.
         """
 
@@ -65,7 +77,15 @@ class ExternalStaging(Staging):
         return await self._objects.open(bucket, key, account=account)
 
     async def stage(
-        self, bucket: str, key: str, body: bytes | AsyncIterator[bytes], content_type: str, account: str, most: int
+        self,
+        bucket: str,
+        key: str,
+        body: bytes | AsyncIterator[bytes],
+        content_type: str,
+        account: str,
+        most: int,
+        *,
+        blob: bool = False,
     ) -> Staged:
         attempt = f"{ATTEMPTS}{self._new_name()}"
         attributes = Attributes({"ContentType": content_type} if content_type else {})

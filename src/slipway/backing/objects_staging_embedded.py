@@ -27,6 +27,8 @@ _TRIES = 100
 class EmbeddedStaging(Staging):
     """`db` is only read (`Db.open_reading`); it is closed by whoever opened it. `directory` is EmbeddedObjects'."""
 
+    resumable = True
+
     def __init__(self, db: Db, directory: str) -> None:
         self._db = db
         self._blobs = Blobs(directory)
@@ -61,13 +63,21 @@ class EmbeddedStaging(Staging):
             raise s3_error("ServiceUnavailable", "The database cannot take the request now. Please try again.") from error
 
     async def stage(
-        self, bucket: str, key: str, body: bytes | AsyncIterator[bytes], content_type: str, account: str, most: int
+        self,
+        bucket: str,
+        key: str,
+        body: bytes | AsyncIterator[bytes],
+        content_type: str,
+        account: str,
+        most: int,
+        *,
+        blob: bool = False,
     ) -> Staged:
-        if isinstance(body, bytes) and len(body) <= INLINE:  # the settlement looks whose bucket it is
+        if isinstance(body, bytes) and len(body) <= INLINE and not blob:  # the settlement looks whose bucket it is
             etag = hashlib.md5(body, usedforsecurity=False).hexdigest()
             return Staged(bucket, key, len(body), etag, content_type, data=body)
         await self._read(lambda conn: owned(conn, bucket, account))
-        taken = await take_in(self._blobs, body, UNPROMISED, inline=INLINE, most=most)
+        taken = await take_in(self._blobs, body, UNPROMISED, inline=-1 if blob else INLINE, most=most)
         segments = tuple((segment.blob, 0, segment.size) for segment in taken.segments)
         return Staged(bucket, key, taken.size, taken.md5, content_type, taken.data, segments)
 

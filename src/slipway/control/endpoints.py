@@ -43,6 +43,8 @@ from slipway.core.endpoints import (
 from slipway.core.reasons import failure_reason
 from slipway.core.replicas import ReplicaSpec, ReplicaState, container_id
 from slipway.core.several import BROKEN, SIBLINGS_SECONDS
+from slipway.core.transform_jobs import FLEET, log_stream
+from slipway.core.transforms import LOG_GROUP
 from slipway.names import replica_principal
 from slipway.store import keys, resources
 from slipway.store.db import Connection, Db
@@ -51,6 +53,7 @@ from slipway.store.resources import ReplicaRow, Resource
 logger = logging.getLogger(__name__)
 
 KIND = "endpoint"
+"""For the reconciler; the fleets of transform jobs (`core.transform_jobs`) are brought up by the same steps."""
 OVERDUE_SECONDS = 900.0
 """Beyond the limits that the keeper keeps itself: an environment may have to be built."""
 
@@ -126,7 +129,7 @@ class Endpoints:
     async def adopt(self) -> None:
         """Take over what runs: on start, and whenever the keeper has been connected to again."""
         listed = await self._instances.listed()
-        rows, endpoints = await self._world.db.read(lambda c: (resources.every_replica(c), resources.every(c, KIND)))
+        rows, endpoints = await self._world.db.read(lambda c: (resources.every_replica(c), _every(c)))
         if self._unseen is None:
             self._unseen = {row.arn for row in endpoints}
             for row in rows:
@@ -146,7 +149,7 @@ class Endpoints:
 
     async def all(self) -> list[tuple[str, str]]:
         """For the reconciler's resync."""
-        rows, endpoints = await self._world.db.read(lambda c: (resources.every_replica(c), resources.every(c, KIND)))
+        rows, endpoints = await self._world.db.read(lambda c: (resources.every_replica(c), _every(c)))
         arns = {row.arn for row in endpoints} | {row.owner for row in rows}
         return [(KIND, arn) for arn in arns] + [(STRAY, id) for id in self._instances.strays()]
 
@@ -241,7 +244,8 @@ class Endpoints:
         if made.trouble is not None:
             variant = look.deployment.variant(made.trouble.variant)
             urls = {each.name: each.model_data or "" for each in variant.containers} or variant.model_data or ""
-            reason = failure_reason(made.trouble, urls, *_kept(look, made.trouble.variant))
+            kept = _kept(look, made.trouble.variant)
+            reason = failure_reason(made.trouble, urls, *kept, job=look.deployment.transform is not None)
         new = replace(
             row,
             status=made.status,
@@ -300,7 +304,8 @@ class Endpoints:
         numbers = {look.rows[r.id].generation for v in variants for r in v.replicas}
         fleet_number = min(numbers, default=(look.reached.serving or look.deployment).number)
         options = look.of(fleet_number).asynchronous
-        return routing.Endpoint(look.row.account, look.row.region, look.row.name, tuple(variants), options)
+        row, transform = look.row, look.deployment.transform
+        return routing.Endpoint(row.account, row.region, row.name, tuple(variants), options, transform)
 
     def _replica(self, row: ReplicaRow) -> routing.Replica | None:
         """The table's word on an instance, if the keeper has all of it."""
@@ -356,8 +361,12 @@ class Endpoints:
                     artifacts.append(specs.artifact(world.making, account, wanted, head, seconds))
             except specs.Missing as missing:
                 failed.append(ReplicaState(part.id, look.row.arn, "exited", failure=missing.failure))
-            asynchronous = deployment.asynchronous is not None
+            asynchronous = deployment.asynchronous is not None or deployment.transform is not None
             spec = specs.replica_spec(world.making, look.place, part, token, tuple(artifacts), asynchronous=asynchronous)
+            if deployment.transform is not None:
+                stream = log_stream(deployment.config, id, deployment.started)
+                stream += f"/{part.container}" if part.position else ""
+                spec = replace(spec, log_group=LOG_GROUP, log_stream=stream)
             made.append(spec)
         return made, failed
 
@@ -410,6 +419,11 @@ def _routed(routed: RoutedVariant, replicas: tuple[routing.Replica, ...], spec: 
     stages = tuple(routing.Stage(each.name, each.multi_model) for each in spec.containers)
     balanced = spec.least_outstanding
     return routing.Variant(routed.variant, routed.weight, replicas, least_outstanding=balanced, mode=spec.mode, stages=stages)
+
+
+def _every(connection: Connection) -> list[Resource]:
+    """Whatever has instances."""
+    return [*resources.every(connection, KIND), *resources.every(connection, FLEET)]
 
 
 def _add_replicas(connection: Connection, row: Resource, rows: Sequence[ReplicaRow]) -> bool:

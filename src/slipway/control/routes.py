@@ -108,8 +108,8 @@ class Routes:
         return self._entries.get(arn)
 
     def entries(self) -> Mapping[str, Endpoint]:
-        """All of now, by ARN."""
-        return self._entries
+        """The endpoints of now, by ARN."""
+        return {arn: entry for arn, entry in self._entries.items() if entry.transform is None}
 
     def confirmed(self, arn: str) -> bool:
         """Every gateway has the table with this endpoint's last change (or the first table, if it never changed)."""
@@ -171,7 +171,7 @@ class Routes:
 
     async def _drain(self, arn: str, id: str) -> None:
         entry = self._entries.get(arn)
-        patient = entry is not None and entry.asynchronous is not None
+        patient = entry is not None and (entry.asynchronous is not None or entry.transform is not None)
         seconds = self._async_drain_seconds if patient else self._drain_seconds
         try:
             async with asyncio.timeout(seconds):

@@ -13,6 +13,7 @@ from typing import Any
 
 from slipway.core.asynchronous import AsyncOptions
 from slipway.core.endpoints import Fleet, Goal
+from slipway.core.transforms import TransformOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +80,8 @@ class Deployment:
     """Members of the configuration that DescribeEndpoint gives back."""
     asynchronous: AsyncOptions | None = None
     """Set where the configuration has an AsyncInferenceConfig: the endpoint answers InvokeEndpointAsync alone."""
+    transform: TransformOptions | None = None
+    """Set for the instances of a transform job (`control.transforms`)."""
 
     def variant(self, name: str) -> VariantSpec:
         return next(v for v in self.variants if v.name == name)

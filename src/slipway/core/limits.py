@@ -92,6 +92,8 @@ class Quotas:
     endpoints: int = 1000
     endpoint_configs: int = 10_000
     models: int = 10_000
+    transform_jobs: int = 100_000
+    """Of all times: there is no call that deletes one."""
 
 
 def quota_message(what: str, unit: str, limit: int, used: int, delta: int) -> str:

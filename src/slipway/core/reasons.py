@@ -23,20 +23,26 @@ _NOISE = re.compile(r"\[slipway\] |[~^ ]+$|Traceback \(most recent call last\):$
 
 
 def failure_reason(
-    trouble: Trouble, url: str | Mapping[str, str] = "", rolled_back_to: str | None = None, kept: int | None = None
+    trouble: Trouble,
+    url: str | Mapping[str, str] = "",
+    rolled_back_to: str | None = None,
+    kept: int | None = None,
+    *,
+    job: bool = False,
 ) -> str:
     """FailureReason of a deployment that ended with `trouble`: of every container that failed.
 
     `url`: the model data's address, as the user gave it; of several containers by name. `rolled_back_to`: the endpoint
     configuration that goes on serving, where there is one. `kept`: after a change of capacities that failed, the instances that
-    the variant has as before.
+    the variant has as before. `job`: they are a transform job's instances.
     """
     failures = (trouble.failure, *trouble.failure.others)
     parts = []
     most = MAX_REASON if len(failures) == 1 else MAX_REASON // len(failures) - 1
     for number, failure in enumerate(failures):
         address = url if isinstance(url, str) else url.get(failure.container, "")
-        told = [_opening(failure, trouble.variant, address)]
+        opening = _opening(failure, trouble.variant, address)
+        told = [_for_job(opening, trouble.variant) if job else opening]
         if trouble.was_ready and number == 0:
             told.append(f"It started, and then ended {trouble.crashes} times.")
         told.append(_sentence(failure.message.removeprefix(f"{address}: ") if address else failure.message))
@@ -51,6 +57,11 @@ def failure_reason(
     # A program may print anything, and PostgreSQL, for one, keeps no text with a null character.
     tails = [line for failure in failures for line in (failure.log_tail if len(failures) == 1 else failure.log_tail[-2:])]
     return _CONTROL.sub(" ", text + _tail(tuple(tails), text))
+
+
+def _for_job(opening: str, variant: str) -> str:
+    opening = opening.replace(f" for production variant {variant}", "")
+    return f"AlgorithmError: {opening.replace('logs for this endpoint', 'logs for this transform job')}"
 
 
 def _opening(failure: Failure, variant: str, url: str) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from slipway.core.asynchronous import AsyncOptions
+from slipway.core.transforms import TransformOptions
 
 SERIAL, DIRECT = "Serial", "Direct"
 
@@ -78,6 +79,8 @@ class Endpoint:
     variants: tuple[Variant, ...]
     asynchronous: AsyncOptions | None = None
     """Set for an endpoint that answers InvokeEndpointAsync alone."""
+    transform: TransformOptions | None = None
+    """Set for the instances of a transform job: dispatchers alone call them."""
 
 
 @dataclass(frozen=True, slots=True)

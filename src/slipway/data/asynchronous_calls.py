@@ -58,9 +58,9 @@ class InputBroke(Exception):
 
 
 class Input(NamedTuple):
-    """What the container gets: `data`, or else the pieces that `open` gives, `size` bytes in all."""
+    """What the container gets: `data`, or else the pieces that `open` gives, `size` bytes in all (None: nobody knows)."""
 
-    size: int
+    size: int | None
     data: bytes | None
     open: Callable[[], AsyncIterator[bytes]] | None = None
 

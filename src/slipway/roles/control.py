@@ -28,7 +28,7 @@ from slipway.backing.notices_signing import Signer
 from slipway.backing.objects import ObjectInfo, Objects
 from slipway.backing.objects_embedded import EmbeddedObjects
 from slipway.backing.objects_external import ExternalObjects
-from slipway.control import alarms, asynchronous, autoscaler, queue_sweep
+from slipway.control import alarms, asynchronous, autoscaler, queue_sweep, transforms_link
 from slipway.control.alarms import Alarms
 from slipway.control.autoscaler import Autoscaler
 from slipway.control.changes import Changes
@@ -44,6 +44,7 @@ from slipway.control.specs import Making, Missing
 from slipway.core.limits import InstanceType
 from slipway.core.replicas import Failure, Usage
 from slipway.core.routing import Key
+from slipway.core.transform_jobs import job_of_fleet
 from slipway.http.limits import HttpLimits
 from slipway.http.server import Server
 from slipway.link import channel
@@ -53,6 +54,7 @@ from slipway.link.routes import RouteFeed
 from slipway.link.start import die_with_parent, read_start
 from slipway.roles import control_async, credentials, events, lease
 from slipway.roles.control_async import AsyncParts
+from slipway.roles.control_transforms import TransformParts
 from slipway.services import World, slipway_metrics
 from slipway.services.authenticate import Keys
 from slipway.services.dispatch import Dispatcher
@@ -173,6 +175,9 @@ class Control:
             wake=self.reconciler.wake,
             steady=time.monotonic,
         )
+        self.transforms = TransformParts(
+            db, self.objects, self.logs, self.routes, self.changes, self.reconciler.wake, rules.origin
+        )
         self.hosting = HostingMetrics(self.metrics, self.routes.entries, self._replicas_use)
         self.exposition = Exposition(db, self.hosting, self.routes.entries)
         self.alarms = Alarms(db, self.metrics, time.time, self.reconciler.wake, seal)
@@ -246,6 +251,7 @@ class Control:
             alarms.KIND: self.alarms.reconcile,
             autoscaler.KIND: self.autoscaler.reconcile,
             asynchronous.KIND: self.asynchronous.keeping.reconcile,
+            transforms_link.KIND: self.transforms.jobs.reconcile,
             queue_sweep.KIND: QueueSweep(self.db, time.time).reconcile,
         }
 
@@ -300,6 +306,7 @@ class Control:
         if self._link is not None:
             await self._link.close()
         await self.asynchronous.close()
+        await self.transforms.close()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -313,6 +320,7 @@ class Control:
         if isinstance(self._feed, RouteFeed):
             self._feed.attach(link)
         self.asynchronous.link.attach(link)
+        self.transforms.link.attach(link)
         self.hosting.attach(link)
 
     async def _replicas_use(self) -> Sequence[Usage]:
@@ -333,7 +341,9 @@ class Control:
 
     def _changed(self, kind: str, key: str) -> None:
         """A resource is another than before: what scales it may go on."""
-        if kind == KIND:
+        if kind == KIND and (job := job_of_fleet(key)) is not None:
+            self.reconciler.wake(transforms_link.KIND, job)
+        elif kind == KIND:
             self.reconciler.wake(autoscaler.KIND, key)
 
     async def _stray(self, id: str) -> float | None:
@@ -355,7 +365,8 @@ class Control:
 
     async def _everything(self) -> Iterable[tuple[str, str]]:
         """For the resync. Keys and housekeeping keep their own time once they have begun."""
-        return [*await self.endpoints.all(), *await self.autoscaler.all(), (asynchronous.KIND, ""), (queue_sweep.KIND, "")]
+        found = [*await self.endpoints.all(), *await self.autoscaler.all(), *await self.transforms.jobs.all()]
+        return [*found, (asynchronous.KIND, ""), (queue_sweep.KIND, "")]
 
     async def _publish_keys(self) -> int:
         """Read the keys and enter them in the route table, whose version it returns."""

@@ -1,4 +1,4 @@
-"""The dispatcher process: carries asynchronous requests from control's queue to replicas, and answers to the object store.
+"""The dispatcher process: carries asynchronous requests and transform jobs from control's queues to replicas.
 
 Writes no SQL: it claims and settles over the link. May be killed at any moment: what it held is free as soon as it is gone.
 Until there is an asynchronous endpoint it loads neither the database's driver nor an S3 client.
@@ -25,6 +25,8 @@ from slipway.data.asynchronous import Dispatch
 from slipway.data.asynchronous_ledger import Ledger
 from slipway.data.asynchronous_places import AsyncSlots
 from slipway.data.lanes import DataLimits
+from slipway.data.transforms import Transforms, TransformSlots
+from slipway.link.channel import Channel
 from slipway.link.client import Link
 from slipway.link.routes import RouteSubscriber
 from slipway.link.start import die_with_parent, read_start
@@ -74,31 +76,33 @@ class Dispatcher:
         self._staging: Staging | None = None
         self._db: Db | None = None
         holder = f"{os.getpid()}.{secrets.token_hex(8)}"
-        self.slots = AsyncSlots(
-            DataLimits(
-                invoke_seconds=float(limits.async_timeout_seconds),
-                response_bytes=limits.async_body_bytes,
-                free_seconds=limits.async_timeout_seconds + _BUSY_SECONDS,
-            ),
-            on_drained=self._drained,
+        bounds = DataLimits(
+            invoke_seconds=float(limits.async_timeout_seconds),
+            response_bytes=limits.async_body_bytes,
+            free_seconds=limits.async_timeout_seconds + _BUSY_SECONDS,
         )
+        self.slots = AsyncSlots(bounds, on_drained=self._drained)
+        self.transforms = Transforms(TransformSlots(bounds, on_drained=self._drained), holder, self._open, time.time)
         self.dispatch = Dispatch(
             self.slots, lambda on_lost: Ledger(holder, on_lost), self._open, time.time, limits.async_body_bytes
         )
-        self.subscriber = RouteSubscriber(settings.link_socket, None, self._apply, self.slots.busy_removed)
-        self.link = Link(settings.link_socket, setup=self.dispatch.setup, on_connect=self.dispatch.connected)
+        self.subscriber = RouteSubscriber(settings.link_socket, None, self._apply, self._busy)
+        self.link = Link(settings.link_socket, setup=self._setup, on_connect=self._connected)
 
     def start(self) -> None:
         self.subscriber.start()
         self.link.start()
         self.dispatch.start(self.link)
+        self.transforms.start(self.link)
         logger.info("dispatcher-started", extra={"holder": self.dispatch.ledger.holder})
 
     async def stop(self) -> None:
+        await self.transforms.stop()
         await self.dispatch.stop(GRACE_SECONDS)
         await self.link.close()
         await self.subscriber.close()
         self.slots.close()
+        self.transforms.slots.close()
         if self._staging is not None:
             await self._staging.close()
         if self._db is not None:
@@ -106,8 +110,20 @@ class Dispatcher:
 
     def _apply(self, table: RouteTable) -> None:
         self.dispatch.apply(table)
-        if self.slots.endpoints and self._staging is None:
+        self.transforms.apply(table)
+        if (self.slots.endpoints or self.transforms.slots.endpoints) and self._staging is None:
             asyncio.get_running_loop().call_soon(self._open_now)
+
+    def _busy(self) -> list[str]:
+        return [*self.slots.busy_removed(), *self.transforms.slots.busy_removed()]
+
+    def _setup(self, channel: Channel) -> None:
+        self.dispatch.setup(channel)
+        self.transforms.setup(channel)
+
+    async def _connected(self, channel: Channel) -> None:
+        await self.dispatch.connected(channel)
+        await self.transforms.connected(channel)
 
     def _drained(self) -> None:
         self.subscriber.busy_changed()

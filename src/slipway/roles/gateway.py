@@ -17,9 +17,11 @@ import socket
 import ssl
 import sys
 import time
+from dataclasses import replace
 
 import uvloop
 
+from slipway.core.routing import RouteTable
 from slipway.data.counting import Counting
 from slipway.data.lanes import DataLimits
 from slipway.data.several import GatewaySlots
@@ -89,7 +91,7 @@ class Gateway:
             ),
             on_drained=self._drained,
         )
-        self.subscriber = RouteSubscriber(settings.link_socket, settings.routes_file, self.slots.apply, self.slots.busy_removed)
+        self.subscriber = RouteSubscriber(settings.link_socket, settings.routes_file, self._apply, self.slots.busy_removed)
         if settings.auth == "none":
             authenticate = callers.unsigned(settings.account, settings.region, settings.host)
         else:
@@ -145,6 +147,13 @@ class Gateway:
         await self.subscriber.close()
         self.slots.close()
         self.forwarder.close()
+
+    def _apply(self, table: RouteTable) -> None:
+        """Transform jobs' instances are none of a gateway's business."""
+        if any(endpoint.transform is not None for endpoint in table.endpoints.values()):
+            ours = {key: endpoint for key, endpoint in table.endpoints.items() if endpoint.transform is None}
+            table = replace(table, endpoints=ours)
+        self.slots.apply(table)
 
     def _drained(self) -> None:
         self.subscriber.busy_changed()

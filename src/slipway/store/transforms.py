@@ -240,9 +240,39 @@ def end(connection: Connection, ends: Sequence[tuple[ObjectOutcome, str]]) -> No
         )
 
 
-def won(connection: Connection, id: int, staged: Sequence[Staged]) -> None:
+def won(connection: Connection, outcome: ObjectOutcome) -> None:
     """Its output lies in an external store and has to be published: whoever claims it again does that."""
-    connection.execute(update(objects).where(objects.c.id == id).values(staged=msgspec.to_builtins(staged)))
+    values = {
+        "staged": msgspec.to_builtins(outcome.staged),
+        "records": outcome.records,
+        "bad": outcome.bad,
+        "requests": outcome.requests,
+        "bytes_out": outcome.bytes_out,
+        "instance": outcome.instance,
+        "started": outcome.started,
+    }
+    connection.execute(update(objects).where(objects.c.id == outcome.id).values(values))
+
+
+def published(connection: Connection, id: int, now: float) -> None:
+    """What was won is seen under its key."""
+    values = {"state": DONE, "finished": now, "staged": None, "point": None, **_FREE}
+    connection.execute(update(objects).where(objects.c.id == id).values(values))
+
+
+def give_up(connection: Connection, ids: Sequence[int], now: float) -> None:
+    """Too many dispatchers have died under these."""
+    if ids:
+        cause = "It was given up: the dispatcher died under it again and again."
+        values = {"state": BROKEN, "finished": now, "cause": cause, "client": False, "staged": None, **_FREE}
+        connection.execute(update(objects).where(objects.c.id.in_(list(ids))).values(values))
+
+
+def queued_up_to(connection: Connection, job: str, most: int) -> int:
+    """How many objects may be claimed, counted no further than `most`."""
+    where = (objects.c.job == job) & (objects.c.state == QUEUED)
+    some = select(objects.c.id).where(where).limit(most).subquery()
+    return int(connection.execute(select(func.count()).select_from(some)).scalar_one())
 
 
 def put_back(connection: Connection, ids: Sequence[int], *, counted: bool) -> None:

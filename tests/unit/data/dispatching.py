@@ -149,7 +149,15 @@ class Memory(Staging):
         return _Reading(bucket, key, self.objects[bucket, key], self)
 
     async def stage(
-        self, bucket: str, key: str, body: bytes | AsyncIterator[bytes], content_type: str, account: str, most: int
+        self,
+        bucket: str,
+        key: str,
+        body: bytes | AsyncIterator[bytes],
+        content_type: str,
+        account: str,
+        most: int,
+        *,
+        blob: bool = False,
     ) -> Staged:
         data = body if isinstance(body, bytes) else b"".join([piece async for piece in body])
         if self.broken is not None:

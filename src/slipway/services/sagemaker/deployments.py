@@ -26,14 +26,15 @@ def deployment(connection: Connection, ctx: Context, config_name: str, number: i
         model = find(connection, ctx, MODEL, variant["ModelName"])
         if config.spec.get("AsyncInferenceConfig") and is_direct(model.spec):
             raise direct_is_not_asynchronous(model.name)
-        variants.append(_variant(variant, model.spec, config.spec))
+        variants.append(variant_spec(variant, model.spec, config.spec))
         goals.append(Goal(variant["VariantName"], variant["InitialVariantWeight"], variant["InitialInstanceCount"]))
     shown: dict[str, Any] = {name: config.spec[name] for name in _SHOWN if name in config.spec}
     asynchronous = options(config.spec.get("AsyncInferenceConfig"))
     return Deployment(number, config.name, tuple(variants), tuple(goals), ctx.world.now(), shown, asynchronous)
 
 
-def _variant(variant: Mapping[str, Any], model: Mapping[str, Any], config: Mapping[str, Any]) -> VariantSpec:
+def variant_spec(variant: Mapping[str, Any], model: Mapping[str, Any], config: Mapping[str, Any]) -> VariantSpec:
+    """A variant (or the instances of a transform job) with the containers of its model."""
     containers = [_container(each, number) for number, each in enumerate(containers_of(model), 1)]
     first, several = containers[0], len(containers) > 1
     return VariantSpec(

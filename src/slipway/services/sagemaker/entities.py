@@ -36,7 +36,8 @@ class Kind:
 MODEL = Kind("model", "model", "Model", "Models")
 ENDPOINT_CONFIG = Kind("endpoint-config", "endpoint configuration", "EndpointConfig", "EndpointConfigs")
 ENDPOINT = Kind("endpoint", "endpoint", "Endpoint", "Endpoints")
-KINDS = (MODEL, ENDPOINT_CONFIG, ENDPOINT)
+TRANSFORM_JOB = Kind("transform-job", "transform job", "TransformJob", "TransformJobSummaries")
+KINDS = (MODEL, ENDPOINT_CONFIG, ENDPOINT, TRANSFORM_JOB)
 
 
 def not_found(kind: Kind, arn: str) -> AwsError:
@@ -134,4 +135,10 @@ def _summary(kind: Kind, item: Resource) -> dict[str, Any]:
     }
     if kind is ENDPOINT:
         summary |= {"LastModifiedTime": moment(item.modified), "EndpointStatus": item.status}
+    if kind is TRANSFORM_JOB:
+        summary |= {"LastModifiedTime": moment(item.modified), "TransformJobStatus": item.status}
+        if item.reason:
+            summary["FailureReason"] = item.reason
+        if (ended := item.observed.get("ended")) is not None:
+            summary["TransformEndTime"] = moment(ended)
     return summary

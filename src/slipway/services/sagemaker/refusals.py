@@ -79,6 +79,12 @@ REFUSED: tuple[Refusal, ...] = (
     *_all("CreateEndpoint", "DeploymentConfig", _DEPLOYMENT),
     *_all("UpdateEndpoint", "DeploymentConfig", _DEPLOYMENT),
     Refusal(
+        "CreateTransformJob",
+        "TransformInput.DataSource.S3DataSource.S3DataType",
+        "An augmented manifest or a conversation as the input of batch transform",
+        ("AugmentedManifestFile", "Converse"),
+    ),
+    Refusal(
         "UpdateEndpointWeightsAndCapacities", "DesiredWeightsAndCapacities[].ServerlessUpdateConfig", "A serverless variant"
     ),
 )
@@ -144,6 +150,11 @@ NO_EFFECT: tuple[NoEffect, ...] = (
         for op in ("CreateEndpoint", "UpdateEndpoint")
         for path, why in _STORED_DEPLOYMENT
     ),
+    NoEffect("CreateTransformJob", "TransformOutput.KmsKeyId", "kept and given back: objects are not encrypted by slipway"),
+    NoEffect("CreateTransformJob", "TransformResources.VolumeKmsKeyId", "kept and given back: there are no volumes"),
+    NoEffect("CreateTransformJob", "TransformResources.TransformAmiVersion", "kept and given back: there is no machine image"),
+    NoEffect("CreateTransformJob", "DataCaptureConfig", "kept and given back: nothing is captured yet"),
+    NoEffect("CreateTransformJob", "ExperimentConfig", "kept and given back: there are no experiments"),
     NoEffect("CreateEndpoint", "DeploymentConfig", "kept for a later RetainDeploymentConfig, as on AWS"),
 )
 
@@ -152,6 +163,8 @@ NEVER_ANSWERED: Mapping[tuple[str, str], str] = {
     ("DescribeEndpointConfig", "ShadowProductionVariants"): "refused at creation",
     ("DescribeEndpointConfig", "ExplainerConfig"): "refused at creation",
     ("DescribeEndpointConfig", "CrossRegionTrafficConfig"): "refused at creation",
+    ("DescribeTransformJob", "LabelingJobArn"): "there are no labeling jobs",
+    ("DescribeTransformJob", "AutoMLJobArn"): "there is no Autopilot",
     ("DescribeEndpoint", "ShadowProductionVariants"): "refused at creation",
     ("DescribeEndpoint", "ExplainerConfig"): "refused at creation",
     ("DescribeEndpoint", "PendingDeploymentSummary.ShadowProductionVariants"): "refused at creation",

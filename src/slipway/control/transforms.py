@@ -1,0 +1,330 @@
+"""Makes transform jobs be what the store wants: lists their inputs, has their instances started, ends them.
+
+Dispatchers do the work in between (`control.transforms_link`). A job's instances are a resource of their own, its fleet, which
+`control.endpoints` brings up, keeps alive and stops as it does an endpoint's. Every step is a transaction, and a look finds
+what a dead control left: startup is the same code as recovery.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from slipway.backing.objects import Objects
+from slipway.backing.objects_errors import ObjectsError
+from slipway.control.changes import Changes
+from slipway.control.routes import Routes
+from slipway.control.transforms_link import Shelves, TransformLink
+from slipway.control.transforms_log import TransformLog
+from slipway.core.deployments import Asked, Wanted
+from slipway.core.endpoints import CREATING, DELETING, Goal
+from slipway.core.endpoints import FAILED as FLEET_FAILED
+from slipway.core.transform_jobs import FLEET, KIND, VARIANT, Planned, Progress, fleet_name, fleet_of_job, log_stream
+from slipway.core.transforms import (
+    COMPLETED,
+    FAILED,
+    IN_PROGRESS,
+    STOPPED,
+    STOPPING,
+    TERMINAL,
+    BadManifest,
+    Counts,
+    failure_reason,
+    folder_of,
+    idle_instances,
+    manifest_uris,
+    output_key,
+)
+from slipway.names import parse_s3_uri
+from slipway.store import resources, transforms
+from slipway.store.db import Connection, Db
+from slipway.store.resources import Resource
+from slipway.store.transforms import Listed
+
+logger = logging.getLogger(__name__)
+
+ENDPOINT = "endpoint"
+"""The reconciler's kind for fleets as well."""
+PAGE = 1000
+PAGES = 20
+"""Pages of a listing, each a transaction, before others have their turn."""
+LOOK_SECONDS = 5.0
+SAY_SECONDS = 10.0
+"""Between two lines on how far the job is."""
+MANIFEST_BYTES = 64 * 1024 * 1024
+WITHOUT_SECONDS = 600.0
+"""A job whose instances have all been gone for so long has failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class TransformWorld:
+    db: Db
+    objects: Objects
+    shelves: Shelves | None
+    routes: Routes
+    link: TransformLink
+    log: TransformLog
+    changes: Changes
+    wake: Callable[[str, str], None]
+    now: Callable[[], float]
+
+
+@dataclass(slots=True)
+class _Memory:
+    """Of one job."""
+
+    said: float = 0.0
+    records: int = 0
+    without: float | None = None
+    """Since when it has had no instance."""
+
+
+class Transforms:
+    """The transform jobs' controller."""
+
+    def __init__(self, world: TransformWorld) -> None:
+        self._world = world
+        self._memory: dict[str, _Memory] = {}
+
+    async def all(self) -> Iterable[tuple[str, str]]:
+        """For the reconciler's resync."""
+        rows = await self._world.db.read(lambda c: resources.every(c, KIND, (IN_PROGRESS, STOPPING)))
+        return [(KIND, row.arn) for row in rows]
+
+    async def reconcile(self, arn: str) -> float | None:
+        """One look and one step; the seconds until the next."""
+        row = await self._world.db.read(lambda c: resources.get_by_arn(c, arn))
+        if row is None or row.status in TERMINAL:
+            self._memory.pop(arn, None)
+            return None
+        if row.status == STOPPING:
+            return await self._end(row, STOPPED, "")
+        progress = msgspec.convert(row.observed, Progress)
+        planned = msgspec.convert(row.desired, Planned)
+        if not progress.listed:
+            return await self._list(row, planned, progress)
+        return await self._look(row, planned, progress)
+
+    # ---- the input
+
+    async def _list(self, row: Resource, planned: Planned, progress: Progress) -> float | None:
+        try:
+            if planned.manifest:
+                return await self._manifest(row, planned)
+            for _ in range(PAGES):
+                page = await self._world.objects.page(
+                    planned.bucket, planned.key, after=progress.after, limit=PAGE, account=row.account
+                )
+                folder = folder_of(planned.key)
+                # Keys that end in a slash and hold nothing are folders that a console made.
+                found = [
+                    Listed(planned.bucket, info.key, info.size, output_key(planned.output_path, info.key, folder))
+                    for info in page.objects
+                    if not (info.key.endswith("/") and info.size == 0)
+                ]
+                fresh = Progress(page.last, not page.truncated, progress.total + len(found))
+                if not await self._listed(row, progress, fresh, found):
+                    return 0.0
+                progress = fresh
+                if progress.listed:
+                    break
+        except ObjectsError as error:
+            if (error.status or 500) >= 500:
+                raise
+            return await self._end(row, FAILED, _unlistable(row, planned, f"{error.code}: {error.message}"))
+        return 0.0
+
+    async def _listed(self, row: Resource, before: Progress, fresh: Progress, found: Sequence[Listed]) -> bool:
+        """A page becomes rows, once, whatever dies. False: the job has moved on."""
+        old, new = msgspec.to_builtins(before), msgspec.to_builtins(fresh)
+
+        def write(connection: Connection) -> bool:
+            now = resources.get_by_arn(connection, row.arn)
+            if now is None or now.status != IN_PROGRESS or {**old, **now.observed} != old:
+                return False
+            resources.save(connection, now, replace(now, observed=new))
+            transforms.add(connection, row.arn, row.account, found)
+            return True
+
+        return await self._world.db.write(write)
+
+    async def _manifest(self, row: Resource, planned: Planned) -> float | None:
+        objects = self._world.objects
+        uri = f"s3://{planned.bucket}/{planned.key}"
+        try:
+            info, pieces = await objects.get(planned.bucket, planned.key, account=row.account)
+            if info.size > MANIFEST_BYTES:
+                raise BadManifest(f"it has {info.size} bytes; at most {MANIFEST_BYTES} are read")
+            prefix, uris = manifest_uris(b"".join([piece async for piece in pieces]))
+            found = [_of_manifest(planned, prefix, each) for each in uris]
+        except BadManifest as error:
+            return await self._end(row, FAILED, f"ClientError: The manifest {uri} cannot be used: {error}.")
+        progress = Progress()
+        for at in range(0, len(found), PAGE):
+            fresh = Progress(str(at), False, at + len(found[at : at + PAGE]))
+            if at == 0:
+                await self._world.db.write(lambda c: transforms.purge(c, (row.arn,), 1 << 30))  # of one who died at it
+            if not await self._listed(row, progress, fresh, found[at : at + PAGE]):
+                return 0.0
+            progress = fresh
+        await self._listed(row, progress, replace(progress, listed=True), ())
+        return 0.0
+
+    # ---- under way
+
+    async def _look(self, row: Resource, planned: Planned, progress: Progress) -> float | None:
+        world = self._world
+        fleet_arn = fleet_of_job(row.arn)
+        await world.link.reap()
+
+        def read(connection: Connection) -> tuple[Resource | None, bool]:
+            return resources.get_by_arn(connection, fleet_arn), transforms.unfinished(connection, row.arn)
+
+        fleet, unfinished = await world.db.read(read)
+        if progress.total == 0:
+            return await self._end(row, FAILED, _unlistable(row, planned, "there is no object"))
+        if not unfinished:
+            return await self._completed(row)
+        if fleet is None:
+            await self._start(row, planned, progress)
+            return LOOK_SECONDS
+        if fleet.status == FLEET_FAILED:
+            return await self._end(row, FAILED, fleet.reason)
+        if self._abandoned(row, fleet_arn):
+            return await self._end(row, FAILED, "AlgorithmError: The job's instances ended, and could not be started again.")
+        await self._say(row, planned)
+        return LOOK_SECONDS
+
+    def _abandoned(self, row: Resource, fleet_arn: str) -> bool:
+        """It had instances, and has had none for long."""
+        memory = self._memory.setdefault(row.arn, _Memory())
+        entry = self._world.routes.entry(fleet_arn)
+        if entry is None or any(variant.replicas for variant in entry.variants):
+            memory.without = None
+            return False
+        now = self._world.now()
+        memory.without = memory.without if memory.without is not None else now
+        return now - memory.without > WITHOUT_SECONDS
+
+    async def _start(self, row: Resource, planned: Planned, progress: Progress) -> None:
+        """The fleet: no more instances than there are objects."""
+        now = self._world.now()
+        count = min(planned.instances, progress.total)
+        deployment = replace(planned.deployment, initial=(Goal(VARIANT, 1.0, count),), started=row.created)
+        name = fleet_name(row.name)
+        fleet = Resource(
+            row.account,
+            row.region,
+            FLEET,
+            name,
+            fleet_of_job(row.arn),
+            msgspec.to_builtins(Asked(deployment)),
+            created=now,
+            modified=now,
+            status=CREATING,
+            desired=msgspec.to_builtins(Wanted(deployment.initial, changed=now)),
+        )
+
+        def write(connection: Connection) -> bool:
+            job = resources.get_by_arn(connection, row.arn)
+            if job is None or job.status != IN_PROGRESS:
+                return False
+            resources.add(connection, fleet)
+            return True
+
+        if await self._world.db.write(write):
+            if said := idle_instances(planned.instances, progress.total):
+                self._log(row, said)
+            self._world.wake(ENDPOINT, fleet.arn)
+
+    async def _say(self, row: Resource, planned: Planned) -> None:
+        """How far it is, into the job's log."""
+        world = self._world
+        memory = self._memory.setdefault(row.arn, _Memory(said=world.now()))
+        passed = world.now() - memory.said
+        if passed < SAY_SECONDS:
+            return
+        counts = await world.db.read(lambda c: transforms.counts(c, row.arn))
+        records = counts.records + sum(world.link.under_way.get(row.arn, {}).values())
+        rate = max(records - memory.records, 0) / passed
+        self._log(row, progress_line(counts, records, rate, world.now() - row.created))
+        memory.said, memory.records = world.now(), records
+
+    def _log(self, row: Resource, line: str) -> None:
+        self._world.log.say(row.account, row.region, log_stream(row.name, "job", row.created), [line])
+
+    # ---- the end
+
+    async def _completed(self, row: Resource) -> float | None:
+        def read(connection: Connection) -> tuple[Counts, tuple[str, str, bool] | None]:
+            first = transforms.first_failed(connection, row.arn)
+            told = None if first is None else (f"{first.bucket}/{first.key}", first.cause, first.client)
+            return transforms.counts(connection, row.arn), told
+
+        counts, first = await self._world.db.read(read)
+        status, reason = (FAILED, failure_reason(counts, first)) if counts.failed else (COMPLETED, "")
+        return await self._end(row, status, reason)
+
+    async def _end(self, row: Resource, status: str, reason: str) -> float | None:
+        """The job's last state; what is still under way is cut, its instances are told to go."""
+        world = self._world
+        now = world.now()
+        fleet_arn = fleet_of_job(row.arn)
+
+        def write(connection: Connection) -> tuple[bool, list[int], list[str]]:
+            job = resources.get_by_arn(connection, row.arn)
+            if job is None or job.status != row.status:
+                return False, [], []
+            observed = {**job.observed, "ended": now}
+            resources.save(connection, job, replace(job, status=status, reason=reason, observed=observed, modified=now))
+            blobs = transforms.job_blobs(connection, row.arn)
+            cut = transforms.cut(connection, row.arn, now)
+            fleet = resources.get_by_arn(connection, fleet_arn)
+            if fleet is not None and fleet.status != DELETING:
+                wanted = {**fleet.desired, "deleting_since": now}
+                gone = replace(fleet, status=DELETING, desired=wanted, generation=fleet.generation + 1, modified=now)
+                resources.save(connection, fleet, gone)
+            return True, cut, blobs
+
+        ended, cut, blobs = await world.db.write(write)
+        if not ended:
+            return 0.0
+        logger.info("transform-job-ended", extra={"job": row.arn, "status": status, "reason": reason})
+        world.link.cancel(cut)
+        world.link.under_way.pop(row.arn, None)
+        if world.shelves is not None:
+            world.shelves.retire(blobs)
+        world.wake(ENDPOINT, fleet_arn)
+        world.changes.happened(KIND, row.arn)
+        counts = await world.db.read(lambda c: transforms.counts(c, row.arn))
+        line = f"{status}: {counts.done} of {counts.total} objects done, {counts.failed} failed, {counts.records} records"
+        self._log(row, f"{line}, {counts.bad} bad records put aside" if counts.bad else line)
+        return None
+
+
+def progress_line(counts: Counts, records: int, rate: float, passed: float) -> str:
+    """`12 of 100 objects, 34567 records, 4000 records/s, about 90 s to go`."""
+    ended = counts.done + counts.failed
+    line = f"{ended} of {counts.total} objects, {records} records, {rate:.0f} records/s"
+    if ended:
+        line += f", about {passed / ended * counts.open:.0f} s to go"
+    return line
+
+
+def _of_manifest(planned: Planned, prefix: str, uri: str) -> Listed:
+    where, base = parse_s3_uri(uri), parse_s3_uri(prefix)
+    if where is None or base is None or not where.key:
+        raise BadManifest(f"{uri} is not an S3 address")
+    return Listed(where.bucket, where.key, 0, output_key(planned.output_path, where.key, base.key))
+
+
+def _unlistable(row: Resource, planned: Planned, why: str) -> str:
+    uri = f"s3://{planned.bucket}/{planned.key}"
+    return (
+        f'ClientError: No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket '
+        f'exists in the selected AWS region ("{row.region}"), that objects exist under that S3 prefix, and that the role has '
+        f'"s3:ListBucket" permissions on bucket "{planned.bucket}". Error message from S3: {why}.'
+    )[:1024]

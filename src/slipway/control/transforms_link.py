@@ -1,0 +1,339 @@
+"""Batch transform on control's side of the link: objects claimed under lease, durable points, settlements committed.
+
+A dispatcher is known by the `holder` that it claims under. When its link closes and its process is gone, what it held is free
+at once; when nobody can tell, at the end of the lease. Output, state and counts of an object are one transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from slipway.control.transforms_log import TransformLog, failure_lines
+from slipway.core.asynchronous import Staged
+from slipway.core.s3_events import SLIPWAY, Origin
+from slipway.core.transform_jobs import log_stream
+from slipway.core.transforms import ATTEMPTS, BROKEN, DONE, ClaimedObject, Effective, ObjectOutcome, parameters_line
+from slipway.link import transforms as link
+from slipway.link.channel import Channel, LinkClosed, LinkError
+from slipway.link.transforms import LEASE_SECONDS, Claim, Heartbeat, Parameters, Reached
+from slipway.store import resources, transforms
+from slipway.store.db import Connection, Db, StoreError
+from slipway.store.jobs_shelf import Shelf
+
+logger = logging.getLogger(__name__)
+
+KIND = "transform-job"
+MOST_CLAIMED = 200
+LOOK_SECONDS = 0.1
+"""Between two looks at whether a dispatcher's process still lives."""
+
+
+class Shelves(Protocol):
+    """The embedded object store, as far as settlements concern it (`backing.objects_embedded`)."""
+
+    def holding(self, staged: Sequence[Staged]) -> AbstractAsyncContextManager[Sequence[Staged]]: ...
+
+    def retire(self, blobs: Sequence[str]) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class LinkWorld:
+    db: Db
+    log: TransformLog
+    shelves: Shelves | None
+    """None: the objects are in an external store."""
+    instances: Callable[[str], int]
+    """How many instances the job of this ARN has in service."""
+    wake: Callable[[str, str], None]
+    now: Callable[[], float]
+    alive: Callable[[int], bool]
+    """Whether a process lives."""
+    origin: Origin = SLIPWAY
+
+
+@dataclass(slots=True)
+class _Settlement:
+    """What a transaction did, and what follows its commit."""
+
+    answers: list[bool] = field(default_factory=list)
+    ends: list[tuple[ObjectOutcome, str]] = field(default_factory=list)
+    rows: dict[int, Any] = field(default_factory=dict)
+    lost: list[int] = field(default_factory=list)
+    released: list[int] = field(default_factory=list)
+    retired: set[str] = field(default_factory=set)
+    complete: set[str] = field(default_factory=set)
+    """Jobs without an open object."""
+    jobs: dict[str, resources.Resource] = field(default_factory=dict)
+
+
+class TransformLink:
+    """`attach` each channel of the link server. One of these for a control's life."""
+
+    def __init__(self, world: LinkWorld) -> None:
+        self._world = world
+        self._began = world.now()
+        self._dispatchers: dict[Channel, set[str]] = {}
+        self._holders: dict[str, Channel] = {}
+        self._renewed: dict[str, float] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.under_way: dict[str, dict[int, int]] = {}
+        """By job: records that its running objects have done, by object."""
+        self.parameters: dict[str, Effective] = {}
+
+    def attach(self, channel: Channel) -> None:
+        """Register the handlers on a new channel, before it reads."""
+        channel.on(link.CLAIM, lambda claim: self._claim(channel, claim), Claim)
+        channel.on(link.SETTLE, self._settle, tuple[ObjectOutcome, ...])
+        channel.on(link.POINT, self._point, Reached)
+        channel.on(link.HEARTBEAT, lambda beat: self._heartbeat(channel, beat), Heartbeat)
+        channel.on(link.PARAMETERS, self._parameters, Parameters)
+
+    async def close(self) -> None:
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ---- what others tell of
+
+    def wake_dispatchers(self, job: str) -> None:
+        self._tell(link.WAKE, (job,))
+
+    def cancel(self, ids: Sequence[int]) -> None:
+        if ids:
+            self._tell(link.CANCEL, tuple(ids))
+
+    def _tell(self, kind: str, payload: object) -> None:
+        for channel in self._dispatchers:
+            self._spawn(_notify(channel, kind, payload))
+
+    # ---- the link
+
+    async def _claim(self, channel: Channel, claim: Claim) -> tuple[ClaimedObject, ...]:
+        self._known(channel, claim.holder)
+        world = self._world
+        until = world.now() + LEASE_SECONDS
+        instances = max(world.instances(claim.job), 1)
+
+        def write(connection: Connection) -> list[ClaimedObject]:
+            count = max(0, min(claim.count, MOST_CLAIMED))
+            if instances > 1:  # the last objects are for all of them
+                left = transforms.queued_up_to(connection, claim.job, 2 * instances * count)
+                count = min(count, max(1, left // (2 * instances)))
+            return transforms.claim(connection, claim.job, claim.holder, until, count)
+
+        with _store_errors():
+            return tuple(await world.db.write(write))
+
+    async def _settle(self, outcomes: tuple[ObjectOutcome, ...]) -> tuple[bool, ...]:
+        with _store_errors():
+            async with self._holding([staged for each in outcomes for staged in each.staged]) as gone:
+                lost = {id(staged) for staged in gone}
+                sound = [_lost(each) if any(id(staged) in lost for staged in each.staged) else each for each in outcomes]
+                return await self._commit(sound)
+
+    @contextlib.asynccontextmanager
+    async def _holding(self, staged: Sequence[Staged]) -> AsyncIterator[Sequence[Staged]]:
+        if self._world.shelves is None or not any(each.segments for each in staged):
+            yield ()
+            return
+        async with self._world.shelves.holding(staged) as gone:
+            yield gone
+
+    async def _commit(self, outcomes: Sequence[ObjectOutcome]) -> tuple[bool, ...]:
+        """All in one transaction; if one of them breaks it, each in its own, so that it breaks no other."""
+        world = self._world
+        now = world.now()
+        try:
+            done = await world.db.write(lambda c: _write(c, outcomes, now, world.origin))
+        except StoreError:
+            raise
+        except Exception:
+            logger.exception("transform-settlement-failed", extra={"outcomes": len(outcomes)})
+            if len(outcomes) > 1:
+                return tuple([(await self._commit([outcome]))[0] for outcome in outcomes])
+            failed = replace(outcomes[0], kind="failed", cause="The output could not be stored.", staged=(), client=False)
+            return (False,) if outcomes[0] == failed else await self._commit([failed])
+        self._committed(done)
+        return tuple(done.answers)
+
+    def _committed(self, done: _Settlement) -> None:
+        world = self._world
+        if done.retired and world.shelves is not None:
+            world.shelves.retire(sorted(done.retired))
+        for outcome, state in done.ends:
+            row = done.rows[outcome.id]
+            self.under_way.get(row.job, {}).pop(outcome.id, None)
+            job = done.jobs.get(row.job)
+            if state == BROKEN and job is not None:
+                lines = list(failure_lines(row.bucket, row.key, outcome.cause, outcome.detail))
+                world.log.say(job.account, job.region, log_stream(job.name, outcome.instance, job.created), lines)
+        for job_arn in {done.rows[id].job for id in (*done.lost, *done.released)}:
+            self.wake_dispatchers(job_arn)
+        for job_arn in done.complete:
+            world.wake(KIND, job_arn)
+
+    async def _point(self, reached: Reached) -> bool:
+        point = reached.point
+        segments = tuple((piece.blob, 0, piece.size) for piece in (*point.pieces, *point.errors))
+        with _store_errors():
+            async with self._holding([Staged("", "", 0, "", "", segments=segments)]) as gone:
+                if gone:
+                    return False
+                return await self._world.db.write(lambda c: transforms.reach(c, reached.id, reached.lease, point))
+
+    async def _heartbeat(self, channel: Channel, beat: Heartbeat) -> tuple[int, ...]:
+        """Says how far objects are each second; leases are renewed every third of their time."""
+        first = channel not in self._dispatchers
+        self._known(channel, beat.holder)
+        for each in beat.held:
+            self.under_way.setdefault(each.job, {})[each.id] = each.records
+        now = self._world.now()
+        if not first and now < self._renewed.get(beat.holder, 0.0) + LEASE_SECONDS / 3:
+            return ()
+        self._renewed[beat.holder] = now
+        held = [(each.id, each.lease) for each in beat.held]
+        with _store_errors():
+            lost = await self._world.db.write(lambda c: transforms.heartbeat(c, beat.holder, now + LEASE_SECONDS, held))
+        return tuple(lost)
+
+    async def _parameters(self, told: Parameters) -> None:
+        with _store_errors():
+            job = await self._world.db.read(lambda c: resources.get_by_arn(c, told.job))
+        if job is not None:
+            self.parameters[told.job] = told.found
+            stream = log_stream(job.name, told.instance, job.created)
+            self._world.log.say(job.account, job.region, stream, [parameters_line(told.found)])
+
+    # ---- dispatchers come and go
+
+    def _known(self, channel: Channel, holder: str) -> None:
+        if not holder or len(holder) > 200:
+            raise LinkError("bad-holder", "a dispatcher needs a name")
+        if channel not in self._dispatchers:
+            self._dispatchers[channel] = set()
+            channel.on_close(lambda: self._closed(channel))
+        self._dispatchers[channel].add(holder)
+        self._holders[holder] = channel
+
+    def _closed(self, channel: Channel) -> None:
+        for holder in self._dispatchers.pop(channel, ()):
+            if self._holders.get(holder) is channel:
+                del self._holders[holder]
+                self._spawn(self._bury(holder, channel.peer.pid))
+
+    async def _bury(self, holder: str, pid: int) -> None:
+        """Free what a dispatcher held as soon as its process is gone; its leases do so by themselves if nobody can tell."""
+        if pid <= 0:
+            return
+        for _ in range(int(LEASE_SECONDS / LOOK_SECONDS)):
+            if holder in self._holders:
+                return  # only its link was broken
+            if not self._world.alive(pid):
+                with contextlib.suppress(StoreError):
+                    await self.reap((holder,))
+                return
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def reap(self, gone: Sequence[str] | None = None) -> None:
+        """Queue again what the dead held: these holders, or (None) all whose lease ran out. StoreError."""
+        now = self._world.now()
+        if gone is None and now < self._began + LEASE_SECONDS:
+            return  # leases that an earlier control gave cannot have been renewed yet
+
+        def write(connection: Connection) -> list[tuple[int, str, int]]:
+            found = transforms.reap(connection, now, gone)
+            transforms.put_back(connection, [id for id, _, attempts in found if attempts + 1 < ATTEMPTS], counted=True)
+            given_up = [id for id, _, attempts in found if attempts + 1 >= ATTEMPTS]
+            transforms.give_up(connection, given_up, now)
+            return found
+
+        found = await self._world.db.write(write)
+        for job in {job for _, job, _ in found}:
+            self.wake_dispatchers(job)
+            self._world.wake(KIND, job)
+
+
+def _write(connection: Connection, outcomes: Sequence[ObjectOutcome], now: float, origin: Origin) -> _Settlement:
+    """Settle what holds the newest lease."""
+    done = _Settlement(rows=transforms.running(connection, outcomes))
+    shelf = Shelf(connection, now, origin)
+    points = set(transforms.point_blobs(connection, list(done.rows)))
+    named: set[str] = set()
+    for outcome in outcomes:
+        row = done.rows.get(outcome.id)
+        done.answers.append(row is not None)
+        if row is not None:
+            _settle_one(connection, shelf, done, row, outcome, now)
+            named.update(blob for staged in outcome.staged for blob, _, _ in staged.segments)
+    done.retired.update(shelf.store())
+    ended = [outcome.id for outcome, _ in done.ends]
+    if points and ended:
+        done.retired.update(set(transforms.point_blobs(connection, ended)) - named)
+    transforms.end(connection, done.ends)
+    transforms.put_back(connection, done.lost, counted=True)
+    transforms.put_back(connection, done.released, counted=False)
+    for arn in {row.job for row in done.rows.values()}:
+        job = resources.get_by_arn(connection, arn)
+        if job is not None:
+            done.jobs[arn] = job
+        if not transforms.unfinished(connection, arn):
+            done.complete.add(arn)
+    return done
+
+
+def _settle_one(connection: Connection, shelf: Shelf, done: _Settlement, row: Any, outcome: ObjectOutcome, now: float) -> None:
+    kind = outcome.kind
+    if kind == "published":
+        transforms.published(connection, outcome.id, now)
+    elif kind == "done" and any(staged.attempt_key is not None for staged in outcome.staged):
+        transforms.won(connection, outcome)
+    elif kind == "done":
+        refused = next((why for staged in outcome.staged if (why := shelf.refused(staged.bucket, row.account))), None)
+        if refused is not None:
+            bucket = outcome.staged[0].bucket
+            cause = f"The output could not be written to bucket {bucket}: {refused}."
+            done.ends.append((replace(outcome, kind="failed", cause=cause, bytes_out=0), BROKEN))
+            return
+        for staged in outcome.staged:
+            shelf.put(staged)
+        done.ends.append((outcome, DONE))
+    elif kind == "failed":
+        done.ends.append((outcome, BROKEN))
+    elif kind == "lost" and row.attempts + 1 >= ATTEMPTS:
+        cause = f"It was given up after {ATTEMPTS} attempts. {outcome.cause}"
+        done.ends.append((replace(outcome, kind="failed", cause=cause, client=False), BROKEN))
+    elif kind == "lost":
+        done.lost.append(outcome.id)
+    else:
+        done.released.append(outcome.id)
+
+
+def _lost(outcome: ObjectOutcome) -> ObjectOutcome:
+    """Its content is gone: whoever wrote it died long ago."""
+    return replace(outcome, kind="lost", staged=(), cause="Its output was lost before it was settled.")
+
+
+@contextlib.contextmanager
+def _store_errors() -> Iterator[None]:
+    """To a peer, a store that does not answer is an error of the link: it tries again."""
+    try:
+        yield
+    except StoreError as error:
+        raise LinkError("store", str(error)) from error
+
+
+async def _notify(channel: Channel, kind: str, payload: object) -> None:
+    with contextlib.suppress(LinkClosed):
+        await channel.notify(kind, payload)

@@ -1,0 +1,151 @@
+"""One request of a transform job at a container, tried again where that may help (containers.md 7.4)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import NamedTuple
+
+from slipway.core.transforms import TransformOptions
+from slipway.data import invoke
+from slipway.data.asynchronous_calls import UNSENT, Answer, AsyncCall, Input, Silent
+from slipway.data.asynchronous_places import AsyncVariant
+from slipway.http.body import IncomingBody
+from slipway.http.messages import BodyTooLarge
+from slipway.http.render import clean_value
+from slipway_host.frames import MAX_BODY, pack_head
+
+MOST_ANSWER = 256 * 1024 * 1024
+"""Bytes of the answer to one batch."""
+SAID = 4096
+"""Bytes kept of what a model says with an error."""
+_PAUSES = (0.1, 0.5, 2.0)
+
+
+class Refused(Exception):
+    """No result for a request. `client`: the container found fault with it."""
+
+    def __init__(self, cause: str, client: bool, detail: str = "") -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.client = client
+        self.detail = detail
+
+
+class Gone(Exception):
+    """The instance is not there any more; somebody else goes on."""
+
+
+class Result(NamedTuple):
+    body: bytes
+    content_type: str
+
+
+class Caller:
+    """Requests of one job at one instance. Raises Refused, Gone; InputBroke for a stream."""
+
+    def __init__(self, slots: AsyncVariant, options: TransformOptions) -> None:
+        self._slots = slots
+        self._options = options
+        self.requests = 0
+        """How many a container has had."""
+        pairs = ((b"content-type", options.content_type), (b"accept", options.accept))
+        found = [(name, value.encode("latin-1", "replace")) for name, value in pairs if value]
+        self._head = pack_head([(name, value) for name, value in found if clean_value(value)])
+
+    async def ask(self, payload: bytes, retries: int) -> Result:
+        """The whole answer to a batch."""
+        for again in range(retries + 1):
+            try:
+                return await self._once(payload)
+            except Refused as refused:
+                if refused.client or again >= retries:
+                    raise
+            await asyncio.sleep(_PAUSES[min(again, len(_PAUSES) - 1)])
+        raise AssertionError  # the last try returns or raises
+
+    async def _once(self, payload: bytes) -> Result:
+        # A frame's body is bounded; a longer one goes over HTTP, from memory.
+        source = Input(len(payload), payload) if len(payload) <= MAX_BODY else Input(len(payload), None, lambda: _sent(payload))
+        call = self._call(source)
+        try:
+            answer = await self._answer(call)
+            body = answer.body if isinstance(answer.body, bytes) else await answer.body.read(MOST_ANSWER)
+            return Result(body, self._content_type(answer))
+        except Silent as silent:
+            raise self._silent(silent.why) from silent
+        except BodyTooLarge as error:
+            raise self._silent(invoke.TOO_LARGE) from error
+        finally:
+            call.cancel()
+
+    async def stream(
+        self, size: int | None, open_input: Callable[[], AsyncIterator[bytes]], write: Callable[[bytes, str], Awaitable[None]]
+    ) -> None:
+        """A request of any size, its answer handed on as it comes: `await write(piece, content type)`."""
+        call = self._call(Input(size, None, open_input))
+        try:
+            answer = await self._answer(call)
+            content_type = self._content_type(answer)
+            if isinstance(answer.body, bytes):
+                await write(answer.body, content_type)
+                return
+            while piece := await answer.body.piece():
+                await write(piece, content_type)
+        except Silent as silent:
+            raise self._silent(silent.why) from silent
+        finally:
+            call.cancel()
+
+    def _call(self, source: Input) -> AsyncCall:
+        return AsyncCall(self._head, source, self._options.timeout, self._began)
+
+    def _began(self, call: AsyncCall) -> None:
+        self.requests += 1
+
+    async def _answer(self, call: AsyncCall) -> Answer:
+        self._slots.submit(call)
+        answer = await call.answer
+        if call.began is not None:
+            self._slots.measured(max(call.ended - call.began, 0.0))
+        if not 200 <= answer.status < 300:
+            raise await self._refusal(answer)
+        return answer
+
+    async def _refusal(self, answer: Answer) -> Refused:
+        said = answer.body if isinstance(answer.body, bytes) else await _beginning(answer.body)
+        text = said[:SAID].decode("utf-8", "replace")
+        if 400 <= answer.status < 500:
+            return Refused(f"ClientError: {answer.status}", True, text)
+        return Refused(f"Bad HTTP status received from algorithm: {answer.status}", False, text)
+
+    def _silent(self, why: str) -> Exception:
+        if why in (invoke.GONE, UNSENT, invoke.NO_CAPACITY, invoke.OVERLOADED):
+            return Gone()
+        if why == invoke.TIMEOUT:
+            seconds = self._options.timeout
+            detail = f"it did not answer within {seconds} s (ModelClientConfig.InvocationsTimeoutInSeconds)"
+        elif why == invoke.BROKEN:
+            detail = "the model's handler failed in the middle of its answer"
+        elif why == invoke.TOO_LARGE:
+            detail = "its answer is too large"
+        else:
+            detail = "the model process exited while it handled the request"
+        return Refused(f"Unable to get response from algorithm: {detail}", False)
+
+    @staticmethod
+    def _content_type(answer: Answer) -> str:
+        return dict(answer.headers).get(b"content-type", b"").decode("latin-1")
+
+
+async def _sent(payload: bytes) -> AsyncIterator[bytes]:
+    view = memoryview(payload)
+    for at in range(0, len(payload), 256 * 1024):
+        yield bytes(view[at : at + 256 * 1024])
+
+
+async def _beginning(body: IncomingBody) -> bytes:
+    found = bytearray()
+    while len(found) < SAID and (piece := await body.piece()):
+        found += piece
+    return bytes(found)

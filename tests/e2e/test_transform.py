@@ -1,0 +1,233 @@
+"""Batch transform from CreateTransformJob to its outputs, through boto3 against real processes."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from tests.e2e.deployments import Deployments, script, until
+
+MODEL = """
+import os
+import time
+
+def model_fn(model_dir):
+    return None
+
+def input_fn(body, content_type):
+    return body if isinstance(body, bytes) else body.encode()
+
+def predict_fn(data, model):
+    if b"slow" in data:
+        time.sleep(60)
+    if b"poison" in data:
+        raise ValueError("there is poison in it")
+    if b"die" in data:
+        os._exit(9)
+    if b"environment" in data:
+        return "|".join(f"{k}={v}" for k, v in sorted(os.environ.items()) if "BATCH" in k or k == "MINE").encode()
+    if b"short" in data:
+        return b"one\\n"
+    if data.lstrip()[:1] == b"{":
+        import json
+        return b"".join(json.dumps({"n": len(line)}).encode() + b"\\n" for line in data.splitlines())
+    return data.upper()
+
+def output_fn(prediction, accept):
+    return prediction, accept
+"""
+
+
+class Batch:
+    def __init__(self, server: Deployments) -> None:
+        self.server = server
+        self.sagemaker = server.sagemaker
+        server.s3.create_bucket(Bucket="data")
+        server.model("upper", script(MODEL))
+
+    def put(self, objects: Mapping[str, bytes]) -> None:
+        for key, body in objects.items():
+            self.server.s3.put_object(Bucket="data", Key=key, Body=body)
+
+    def start(
+        self, name: str, prefix: str, *, source: Mapping[str, Any], output: Mapping[str, Any], instances: int = 1, **more: Any
+    ) -> None:
+        kind = more.pop("S3DataType", "S3Prefix")
+        self.sagemaker.create_transform_job(
+            TransformJobName=name,
+            ModelName=more.pop("ModelName", "upper"),
+            TransformInput={"DataSource": {"S3DataSource": {"S3DataType": kind, "S3Uri": f"s3://data/{prefix}"}}, **source},
+            TransformOutput={"S3OutputPath": f"s3://data/out/{name}", **output},
+            TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": instances},
+            **more,
+        )
+
+    def settle(self, name: str, wanted: str = "Completed", seconds: float = 60.0) -> dict[str, Any]:
+        deadline = time.monotonic() + seconds
+        while True:
+            told: dict[str, Any] = self.sagemaker.describe_transform_job(TransformJobName=name)
+            if told["TransformJobStatus"] not in ("InProgress", "Stopping"):
+                assert told["TransformJobStatus"] == wanted, told.get("FailureReason")
+                return told
+            assert time.monotonic() < deadline, f"still {told['TransformJobStatus']} after {seconds} s"
+
+    def run(self, name: str, prefix: str, wanted: str = "Completed", **more: Any) -> dict[str, Any]:
+        self.start(name, prefix, **more)
+        return self.settle(name, wanted)
+
+    def outputs(self, name: str) -> dict[str, bytes]:
+        found = self.server.s3.list_objects_v2(Bucket="data", Prefix=f"out/{name}/").get("Contents", [])
+        return {
+            each["Key"].removeprefix(f"out/{name}/"): self.server.s3.get_object(Bucket="data", Key=each["Key"])["Body"].read()
+            for each in found
+        }
+
+    def log(self, name: str) -> str:
+        events = self.server.logs.filter_log_events(
+            logGroupName="/aws/sagemaker/TransformJobs", logStreamNamePrefix=f"{name}/"
+        )["events"]
+        return "\n".join(event["message"] for event in events)
+
+
+CSV = {"ContentType": "text/csv", "SplitType": "Line"}
+LINES = {"AssembleWith": "Line", "Accept": "text/csv"}
+
+
+@pytest.fixture(scope="module")
+def batch(server: Deployments) -> Batch:
+    return Batch(server)
+
+
+def rows(count: int, word: str = "row") -> bytes:
+    return b"".join(b"%s,%d\n" % (word.encode(), number) for number in range(count))
+
+
+def test_lines_in_batches_are_assembled_under_the_same_keys(batch: Batch) -> None:
+    batch.put({f"in/deep/{n}.csv": rows(n * 500 + 1, f"r{n}")[:-1] for n in range(3)} | {"in/folder/": b"", "input": b"x"})
+    told = batch.run("lines", "in/", source=CSV, output=LINES, instances=2, Environment={"MINE": "yes"})
+    assert told["TransformEndTime"] >= told["TransformStartTime"]
+    assert batch.outputs("lines") == {f"deep/{n}.csv.out": rows(n * 500 + 1, f"R{n}") for n in range(3)}
+    until(lambda: "Completed: 3 of 3 objects done" in batch.log("lines"))
+    assert "MaxConcurrentTransforms=" in batch.log("lines")
+
+
+def test_gzip_single_records_and_the_platform_s_variables(batch: Batch) -> None:
+    batch.put({"zip/a.gz": gzip.compress(b"one\ntwo\nenvironment\n")})
+    more = {"BatchStrategy": "SingleRecord", "MaxPayloadInMB": 1, "MaxConcurrentTransforms": 2, "Environment": {"MINE": "yes"}}
+    batch.run("zipped", "zip/a", source={**CSV, "CompressionType": "Gzip"}, output=LINES, **more)
+    ((key, body),) = batch.outputs("zipped").items()
+    assert key == "a.gz.out"
+    assert body.splitlines()[:2] == [b"ONE", b"TWO"]
+    assert body.splitlines()[2] == b"MINE=yes|SAGEMAKER_BATCH=true|SAGEMAKER_BATCH_STRATEGY=SINGLE_RECORD"
+
+
+def test_whole_objects_with_and_without_a_limit(batch: Batch) -> None:
+    batch.put({"whole/a": b"x" * 3_000_000, "whole/b": b""})
+    for name, payload in (("limited", 6), ("streamed", 0)):
+        batch.run(name, "whole/a", source={"ContentType": "text/csv"}, output={}, MaxPayloadInMB=payload)
+        assert batch.outputs(name) == {"a.out": b"X" * 3_000_000}
+    reason = batch.run("small", "whole/a", "Failed", source={}, output={}, MaxPayloadInMB=1)["FailureReason"]
+    assert "ClientError: See job logs for more information." in reason
+    assert "Record is larger than 1MB. Please increase your max_payload" in reason
+
+
+def test_an_object_that_fails_leaves_no_output_and_the_others_theirs(batch: Batch) -> None:
+    batch.put({"mixed/a": b"fine\n", "mixed/b": b"poison\n", "mixed/c": b"fine as well\n"})
+    client = {"ModelClientConfig": {"InvocationsMaxRetries": 1}}
+    told = batch.run("mixed", "mixed/", "Failed", source=CSV, output=LINES, **client)
+    assert set(batch.outputs("mixed")) == {"a.out", "c.out"}
+    assert "1 of 3 objects failed; data/mixed/b: Bad HTTP status received from algorithm: 500" in told["FailureReason"]
+    until(lambda: "data/mixed/b: Message:" in batch.log("mixed"))
+    assert "there is poison in it" in batch.log("mixed")
+
+
+def test_inputs_that_are_not_there(batch: Batch) -> None:
+    told = batch.run("empty", "nothing/here", "Failed", source=CSV, output=LINES)
+    assert 'No S3 objects found under S3 URL "s3://data/nothing/here"' in told["FailureReason"]
+
+
+def test_bad_gzip_and_broken_records(batch: Batch) -> None:
+    packed = gzip.compress(rows(200_000))
+    batch.put({"bad/cut.gz": packed[:-100], "bad2/records": b"no record at all"})
+    told = batch.run("cut", "bad/", "Failed", source={**CSV, "CompressionType": "Gzip"}, output=LINES)
+    assert "the gzip data ends too early" in told["FailureReason"]
+    told = batch.run("broken", "bad2/", "Failed", source={"SplitType": "RecordIO"}, output={})
+    assert "there is no RecordIO record" in told["FailureReason"]
+
+
+def test_filter_join_and_filter_again(batch: Batch) -> None:
+    batch.put({"join/a.csv": b'1,"a, b",x\n2,c,y\n', "json/a.jsonl": b'{"id":1,"f":[1]}\n{"id":2,"f":[2]}\n'})
+    processing = {"InputFilter": "$[1:]", "JoinSource": "Input", "OutputFilter": "$[0,-1]"}
+    batch.run("csv-join", "join/", source=CSV, output=LINES, DataProcessing=processing)
+    assert batch.outputs("csv-join") == {"a.csv.out": b"1,X\n2,Y\n"}
+    jsonl = {"ContentType": "application/jsonlines", "SplitType": "Line"}
+    processing = {"JoinSource": "Input", "OutputFilter": "$['id','SageMakerOutput']"}
+    out = {"AssembleWith": "Line", "Accept": "application/jsonlines"}
+    batch.run("json-join", "json/", source=jsonl, output=out, DataProcessing=processing)
+    assert [json.loads(line)["id"] for line in batch.outputs("json-join")["a.jsonl.out"].splitlines()] == [1, 2]
+
+
+def test_a_model_that_answers_the_wrong_number_of_records(batch: Batch) -> None:
+    batch.put({"wrong/a.csv": b"short\nb\n"})
+    told = batch.run("wrong", "wrong/", "Failed", source=CSV, output=LINES, DataProcessing={"JoinSource": "Input"})
+    assert "the algorithm returned 1 results for 2 records" in told["FailureReason"]
+
+
+def test_a_manifest_names_its_objects(batch: Batch) -> None:
+    batch.put({"m/x/1": b"a\n", "m/x/2": b"b\n", "m/list": json.dumps([{"prefix": "s3://data/m/"}, "x/1", "x/2"]).encode()})
+    batch.run("manifest", "m/list", source=CSV, output=LINES, S3DataType="ManifestFile")
+    assert batch.outputs("manifest") == {"x/1.out": b"A\n", "x/2.out": b"B\n"}
+    batch.put({"m/missing": json.dumps([{"prefix": "s3://data/m/"}, "x/1", "x/none"]).encode(), "m/no": b"{}"})
+    told = batch.run("missing", "m/missing", "Failed", source=CSV, output=LINES, S3DataType="ManifestFile")
+    assert "data/m/x/none: The object could not be read. NoSuchKey" in told["FailureReason"]
+    told = batch.run("no-manifest", "m/no", "Failed", source=CSV, output=LINES, S3DataType="ManifestFile")
+    assert "cannot be used" in told["FailureReason"]
+
+
+def test_bad_records_are_put_aside_where_the_job_says_so(batch: Batch) -> None:
+    data = rows(3000).replace(b"row,1234\n", b"poison,1234\n")
+    batch.put({"aside/a.csv": data})
+    tags = [{"Key": "slipway.quarantine", "Value": "true"}]
+    client = {"ModelClientConfig": {"InvocationsMaxRetries": 0}}
+    batch.run("aside", "aside/", source=CSV, output=LINES, Tags=tags, **client)
+    found = batch.outputs("aside")
+    assert found["a.csv.out"] == rows(3000).replace(b"row,1234\n", b"").upper()
+    (line,) = found["a.csv.errors.jsonl"].splitlines()
+    told = json.loads(line)
+    assert (told["record"], told["byte"], told["input"]) == (1234, data.index(b"poison"), "poison,1234")
+    assert "there is poison in it" in told["cause"]
+
+
+def test_stopping_cuts_what_runs_and_keeps_what_is_done(batch: Batch) -> None:
+    batch.put({"stop/a": b"fine\n", "stop/b": b"slow\n", "stop/c": b"slow\n"})
+    batch.start("stop", "stop/", source=CSV, output=LINES)
+    until(lambda: "a.out" in batch.outputs("stop"), 30.0)
+    batch.sagemaker.stop_transform_job(TransformJobName="stop")
+    told = batch.settle("stop", "Stopped", 5.0)
+    assert "TransformEndTime" in told
+    assert set(batch.outputs("stop")) == {"a.out"}
+    with pytest.raises(batch.sagemaker.exceptions.ClientError, match="only a job that is InProgress can be stopped"):
+        batch.sagemaker.stop_transform_job(TransformJobName="stop")
+
+
+def test_a_model_that_cannot_be_loaded_says_why(batch: Batch) -> None:
+    batch.server.model("broken", script("import nothing_of_that_name\n"))
+    told = batch.run("unloadable", "in/", "Failed", source=CSV, output=LINES, ModelName="broken")
+    assert "nothing_of_that_name" in told["FailureReason"]
+    assert told["FailureReason"].startswith("AlgorithmError: The primary container did not pass the ping health check.")
+    assert "transform job" in told["FailureReason"]
+
+
+def test_an_unwritable_output(batch: Batch) -> None:
+    request = {"S3OutputPath": "s3://no-such-bucket/out", **LINES}
+    told = batch.run("unwritable", "in/deep/0", "Failed", source=CSV, output=request)
+    assert "no-such-bucket" in told["FailureReason"]
+
+
+def test_nothing_is_left_of_jobs_that_ended(batch: Batch) -> None:
+    until(lambda: not batch.server.processes("slipway_host"), 15.0)
