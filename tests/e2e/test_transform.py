@@ -76,9 +76,9 @@ class Batch:
                 return told
             assert time.monotonic() < deadline, f"still {told['TransformJobStatus']} after {seconds} s"
 
-    def run(self, name: str, prefix: str, wanted: str = "Completed", **more: Any) -> dict[str, Any]:
-        self.start(name, prefix, **more)
-        return self.settle(name, wanted)
+    def run(self, job: str, prefix: str, wanted: str = "Completed", **more: Any) -> dict[str, Any]:
+        self.start(job, prefix, **more)
+        return self.settle(job, wanted)
 
     def outputs(self, name: str) -> dict[str, bytes]:
         found = self.server.s3.list_objects_v2(Bucket="data", Prefix=f"out/{name}/").get("Contents", [])
@@ -118,7 +118,7 @@ def test_lines_in_batches_are_assembled_under_the_same_keys(batch: Batch) -> Non
 
 def test_gzip_single_records_and_the_platform_s_variables(batch: Batch) -> None:
     batch.put({"zip/a.gz": gzip.compress(b"one\ntwo\nenvironment\n")})
-    more = {"BatchStrategy": "SingleRecord", "MaxPayloadInMB": 1, "MaxConcurrentTransforms": 2, "Environment": {"MINE": "yes"}}
+    more: dict[str, Any] = {"BatchStrategy": "SingleRecord", "MaxPayloadInMB": 1, "MaxConcurrentTransforms": 2, "Environment": {"MINE": "yes"}}
     batch.run("zipped", "zip/a", source={**CSV, "CompressionType": "Gzip"}, output=LINES, **more)
     ((key, body),) = batch.outputs("zipped").items()
     assert key == "a.gz.out"
@@ -138,7 +138,7 @@ def test_whole_objects_with_and_without_a_limit(batch: Batch) -> None:
 
 def test_an_object_that_fails_leaves_no_output_and_the_others_theirs(batch: Batch) -> None:
     batch.put({"mixed/a": b"fine\n", "mixed/b": b"poison\n", "mixed/c": b"fine as well\n"})
-    client = {"ModelClientConfig": {"InvocationsMaxRetries": 1}}
+    client: dict[str, Any] = {"ModelClientConfig": {"InvocationsMaxRetries": 1}}
     told = batch.run("mixed", "mixed/", "Failed", source=CSV, output=LINES, **client)
     assert set(batch.outputs("mixed")) == {"a.out", "c.out"}
     assert "1 of 3 objects failed; data/mixed/b: Bad HTTP status received from algorithm: 500" in told["FailureReason"]
@@ -193,7 +193,7 @@ def test_bad_records_are_put_aside_where_the_job_says_so(batch: Batch) -> None:
     data = rows(3000).replace(b"row,1234\n", b"poison,1234\n")
     batch.put({"aside/a.csv": data})
     tags = [{"Key": "slipway.quarantine", "Value": "true"}]
-    client = {"ModelClientConfig": {"InvocationsMaxRetries": 0}}
+    client: dict[str, Any] = {"ModelClientConfig": {"InvocationsMaxRetries": 0}}
     batch.run("aside", "aside/", source=CSV, output=LINES, Tags=tags, **client)
     found = batch.outputs("aside")
     assert found["a.csv.out"] == rows(3000).replace(b"row,1234\n", b"").upper()
