@@ -118,7 +118,12 @@ def test_lines_in_batches_are_assembled_under_the_same_keys(batch: Batch) -> Non
 
 def test_gzip_single_records_and_the_platform_s_variables(batch: Batch) -> None:
     batch.put({"zip/a.gz": gzip.compress(b"one\ntwo\nenvironment\n")})
-    more: dict[str, Any] = {"BatchStrategy": "SingleRecord", "MaxPayloadInMB": 1, "MaxConcurrentTransforms": 2, "Environment": {"MINE": "yes"}}
+    more: dict[str, Any] = {
+        "BatchStrategy": "SingleRecord",
+        "MaxPayloadInMB": 1,
+        "MaxConcurrentTransforms": 2,
+        "Environment": {"MINE": "yes"},
+    }
     batch.run("zipped", "zip/a", source={**CSV, "CompressionType": "Gzip"}, output=LINES, **more)
     ((key, body),) = batch.outputs("zipped").items()
     assert key == "a.gz.out"
