@@ -13,6 +13,7 @@ import pytest
 
 from slipway.backing.objects_embedded import EmbeddedObjects
 from slipway.core.routing import Endpoint, RouteTable
+from slipway.link import transforms
 from slipway.link.channel import Channel
 from slipway.link.routes import RouteFeed
 from slipway.link.start import encode_start
@@ -54,6 +55,7 @@ class Both(Control):
 
     def _attach(self, each: Channel) -> None:
         super()._attach(each)
+        each.on(transforms.HEARTBEAT, lambda beat: (), transforms.Heartbeat)
         self._feed.attach(each)
 
 
