@@ -9,7 +9,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from tests.aws.cloud import Cloud
-from tests.aws.sagemaker_requests import SageMaker
+from tests.aws.sagemaker_requests import ROLE, SageMaker
 from tests.aws.test_sagemaker_models import refused
 
 
@@ -161,3 +161,10 @@ def test_a_csv_answer_may_be_filtered_from_json(jobs: Jobs) -> None:
     processing = {"OutputFilter": "$['class']"}
     output = {**OUT, "Accept": "application/json", "AssembleWith": "Line"}
     jobs.create(TransformInput=jobs.input(**CSV), TransformOutput=output, DataProcessing=processing)
+
+
+def test_models_that_batch_transform_cannot_use(jobs: Jobs) -> None:
+    several = [jobs.container(ContainerHostname=name) for name in ("a", "b")]
+    direct = {"InferenceExecutionConfig": {"Mode": "Direct"}}
+    jobs.client.create_model(ModelName="direct", ExecutionRoleArn=ROLE, Containers=several, **direct)
+    assert "its containers are called directly" in refused(jobs.client.create_transform_job, **jobs.request(ModelName="direct"))

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.deployments import Deployments, script, until
+from tests.e2e.deployments import ROLE, SCRIPT_MODE, SKLEARN, Deployments, script, until
 
 MODEL = """
 import os
@@ -232,6 +232,31 @@ def test_an_unwritable_output(batch: Batch) -> None:
     request = {"S3OutputPath": "s3://no-such-bucket/out", **LINES}
     told = batch.run("unwritable", "in/deep/0", "Failed", source=CSV, output=request)
     assert "no-such-bucket" in told["FailureReason"]
+
+
+ADD = """
+def model_fn(model_dir):
+    return None
+
+def transform_fn(model, data, content_type, accept):
+    text = data if isinstance(data, str) else data.decode()
+    lines = [f"{line},WORD" for line in text.splitlines()]
+    return "".join(line + "\\n" for line in lines), "text/csv" if accept == "text/csv" else "text/plain"
+"""
+
+
+def test_a_pipeline_walks_each_batch(batch: Batch) -> None:
+    containers = []
+    for word in ("one", "two"):
+        key = f"step-{word}/model.tar.gz"
+        batch.server.s3.put_object(Bucket="models", Key=key, Body=script(ADD.replace("WORD", word)))
+        containers.append(
+            {"Image": SKLEARN, "ModelDataUrl": f"s3://models/{key}", "Environment": SCRIPT_MODE, "ContainerHostname": word}
+        )
+    batch.sagemaker.create_model(ModelName="pipeline", ExecutionRoleArn=ROLE, Containers=containers)
+    batch.put({"pipe/a": b"1\n2\n"})
+    batch.run("pipe", "pipe/", source=CSV, output=LINES, ModelName="pipeline")
+    assert batch.outputs("pipe") == {"a.out": b"1,one,two\n2,one,two\n"}
 
 
 def test_nothing_is_left_of_jobs_that_ended(batch: Batch) -> None:

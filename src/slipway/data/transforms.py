@@ -22,7 +22,7 @@ from slipway.core.transforms import ClaimedObject, Effective, ObjectOutcome, Tra
 from slipway.data.asynchronous_ledger import Link
 from slipway.data.asynchronous_places import AsyncVariant
 from slipway.data.lanes import Lane
-from slipway.data.slots import Slots
+from slipway.data.slots import EndpointSlots, Slots
 from slipway.data.transforms_budget import Budget, budget_for
 from slipway.data.transforms_calls import Caller
 from slipway.data.transforms_ledger import TransformLedger
@@ -44,7 +44,7 @@ _PUBLISH_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 class TransformSlots(Slots):
-    """The instances of the transform jobs of the current table, a variant each."""
+    """The instances of the transform jobs of the current table, a variant each; a variant for each container of a pipeline."""
 
     kinds = {"": AsyncVariant}  # noqa: RUF012 - as in Slots
 
@@ -63,7 +63,16 @@ def _instances(variants: Sequence[Variant]) -> Iterator[Variant]:
         for replica in variant.replicas:
             found.setdefault(replica.instance, []).append(replica)
         for instance, replicas in found.items():
-            yield replace(variant, name=instance, replicas=tuple(replicas))
+            alone = replace(variant, name=instance, replicas=tuple(replicas))
+            if not variant.stages:
+                yield alone
+            for index in range(len(variant.stages)):
+                yield replace(alone.of_stage(index), name=_stage_name(instance, index))
+
+
+def _stage_name(instance: str, index: int) -> str:
+    """The first container's variant stands for the instance."""
+    return f"{instance}#{index}" if index else instance
 
 
 @dataclass(slots=True)
@@ -86,19 +95,21 @@ class Job:
 class InstanceFeed:
     """One instance, and the objects that it is given."""
 
-    def __init__(self, job: Job, slots: AsyncVariant, owner: Transforms) -> None:
+    def __init__(self, job: Job, stages: Sequence[AsyncVariant], owner: Transforms) -> None:
         self.job = job
-        self.slots = slots
+        self.stages = tuple(stages)
+        """One for each container, in order."""
         self.active: dict[int, _Active] = {}
         self._owner = owner
         self._budget: Budget | None = None
         self._claiming = False
         self._hungry = True
-        slots.changed = self.look
+        for slots in stages:
+            slots.changed = self.look
 
     @property
     def instance(self) -> str:
-        return self.slots.variant.name
+        return self.stages[0].variant.name
 
     def wake(self) -> None:
         self._hungry = True
@@ -106,11 +117,11 @@ class InstanceFeed:
 
     def look(self) -> None:
         """Claim if there is room."""
-        if not self.slots.lanes or self.slots.retired or not self._owner.may_claim:
+        if not self._owner.may_claim or any(not slots.lanes or slots.retired for slots in self.stages):
             return
         found = self.job.found
         if found is None:
-            self._owner.ask(self.job, self.slots.lanes[0], len(self.slots.lanes))
+            self._owner.ask(self.job, self.stages[0].lanes[0], min(len(slots.lanes) for slots in self.stages))
             return
         if self._budget is None:
             self._budget = self._settle_in(found)
@@ -121,9 +132,9 @@ class InstanceFeed:
         self._owner.spawn(self._claim(room))
 
     def _settle_in(self, found: Effective) -> Budget:
-        ours = self.slots.lanes[0].ours
-        # As many as there are workers is no bound at all: each may have the next request sent ahead.
-        self.slots.most = 0 if ours and found.concurrent >= len(self.slots.lanes) else found.concurrent
+        for slots in self.stages:
+            # As many as there are workers is no bound at all: each may have the next request sent ahead.
+            slots.most = 0 if slots.lanes[0].ours and found.concurrent >= len(slots.lanes) else found.concurrent
         return budget_for((found.payload_mb << 20) or (100 << 20), found.concurrent)
 
     async def _claim(self, room: int) -> None:
@@ -181,7 +192,7 @@ class InstanceFeed:
             self.job.options,
             self.job.found,
             self._budget,
-            Caller(self.slots, self.job.options),
+            Caller(self.stages, self.job.options),
             self.instance,
             self._owner.now,
             self._owner.ledger.point,
@@ -218,7 +229,8 @@ class InstanceFeed:
             active.task.cancel()
 
     def close(self) -> None:
-        self.slots.changed = _nothing
+        for slots in self.stages:
+            slots.changed = _nothing
 
     def held(self) -> Iterator[Held]:
         for active in self.active.values():
@@ -287,11 +299,10 @@ class Transforms:
             options = endpoint.endpoint.transform
             assert options is not None
             job = jobs[key] = self._jobs.get(key) or Job(options)
-            for name, slots in endpoint.by_name.items():
-                assert isinstance(slots, AsyncVariant)
+            for name, stages in _by_instance(endpoint).items():
                 feed = before.pop((key, name), None)
-                if feed is None or feed.slots is not slots or feed.job is not job:
-                    feed = InstanceFeed(job, slots, self)
+                if feed is None or feed.stages != stages or feed.job is not job:
+                    feed = InstanceFeed(job, stages, self)
                 self._feeds[key, name] = feed
         self._jobs = jobs
         for feed in before.values():
@@ -353,6 +364,15 @@ class Transforms:
             await asyncio.sleep(POLL_SECONDS)
             self._leaving = [feed for feed in self._leaving if feed.active]
             self._look_everywhere()
+
+
+def _by_instance(endpoint: EndpointSlots) -> Mapping[str, tuple[AsyncVariant, ...]]:
+    """The places of each instance's containers, in order."""
+    found: dict[str, list[AsyncVariant]] = {}
+    for name, slots in endpoint.by_name.items():
+        assert isinstance(slots, AsyncVariant)
+        found.setdefault(name.partition("#")[0], []).append(slots)
+    return {instance: tuple(stages) for instance, stages in found.items()}
 
 
 async def _execution_parameters(lane: Lane) -> Mapping[str, Any]:

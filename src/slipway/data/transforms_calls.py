@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+import functools
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import NamedTuple
 
 from slipway.core.transforms import TransformOptions
@@ -42,16 +43,17 @@ class Result(NamedTuple):
 
 
 class Caller:
-    """Requests of one job at one instance. Raises Refused, Gone; InputBroke for a stream."""
+    """Requests of one job at one instance. Raises Refused, Gone; InputBroke for a stream.
 
-    def __init__(self, slots: AsyncVariant, options: TransformOptions) -> None:
-        self._slots = slots
+    In a pipeline each container's answer is the next one's request, its content type included; Accept goes to the last one
+    alone (containers.md 6.2).
+    """
+
+    def __init__(self, stages: Sequence[AsyncVariant], options: TransformOptions) -> None:
+        self._stages = stages
         self._options = options
         self.requests = 0
-        """How many a container has had."""
-        pairs = ((b"content-type", options.content_type), (b"accept", options.accept))
-        found = [(name, value.encode("latin-1", "replace")) for name, value in pairs if value]
-        self._head = pack_head([(name, value) for name, value in found if clean_value(value)])
+        """How many the first container has had."""
 
     async def ask(self, payload: bytes, retries: int) -> Result:
         """The whole answer to a batch."""
@@ -65,27 +67,34 @@ class Caller:
         raise AssertionError  # the last try returns or raises
 
     async def _once(self, payload: bytes) -> Result:
+        result = Result(payload, self._options.content_type or "")
+        for index in range(len(self._stages)):
+            result = await self._at(index, result)
+        return result
+
+    async def _at(self, index: int, request: Result) -> Result:
+        """The whole answer of one container."""
+        payload = request.body
         # A frame's body is bounded; a longer one goes over HTTP, from memory.
         source = Input(len(payload), payload) if len(payload) <= MAX_BODY else Input(len(payload), None, lambda: _sent(payload))
-        call = self._call(source)
-        try:
-            answer = await self._answer(call)
-            body = answer.body if isinstance(answer.body, bytes) else await answer.body.read(MOST_ANSWER)
-            return Result(body, self._content_type(answer))
-        except Silent as silent:
-            raise self._silent(silent.why) from silent
-        except BodyTooLarge as error:
-            raise self._silent(invoke.TOO_LARGE) from error
-        finally:
-            call.cancel()
+        return await self._held(index, request.content_type, source)
 
     async def stream(
         self, size: int | None, open_input: Callable[[], AsyncIterator[bytes]], write: Callable[[bytes, str], Awaitable[None]]
     ) -> None:
-        """A request of any size, its answer handed on as it comes: `await write(piece, content type)`."""
-        call = self._call(Input(size, None, open_input))
+        """A request of any size, its answer handed on as it comes: `await write(piece, content type)`.
+
+        In a pipeline the answers between containers are held whole.
+        """
+        source, content_type = Input(size, None, open_input), self._options.content_type or ""
+        last = len(self._stages) - 1
+        for index in range(last):
+            between = await self._held(index, content_type, source)
+            body, content_type = between
+            source = Input(len(body), None, functools.partial(_sent, body))
+        call = self._call(last, content_type, source)
         try:
-            answer = await self._answer(call)
+            answer = await self._answer(last, call)
             content_type = self._content_type(answer)
             if isinstance(answer.body, bytes):
                 await write(answer.body, content_type)
@@ -93,33 +102,55 @@ class Caller:
             while piece := await answer.body.piece():
                 await write(piece, content_type)
         except Silent as silent:
-            raise self._silent(silent.why) from silent
+            raise self._silent(last, silent.why) from silent
         finally:
             call.cancel()
 
-    def _call(self, source: Input) -> AsyncCall:
-        return AsyncCall(self._head, source, self._options.timeout, self._began)
+    async def _held(self, index: int, content_type: str, source: Input) -> Result:
+        call = self._call(index, content_type, source)
+        try:
+            answer = await self._answer(index, call)
+            body = answer.body if isinstance(answer.body, bytes) else await answer.body.read(MOST_ANSWER)
+            return Result(body, self._content_type(answer))
+        except Silent as silent:
+            raise self._silent(index, silent.why) from silent
+        except BodyTooLarge as error:
+            raise self._silent(index, invoke.TOO_LARGE) from error
+        finally:
+            call.cancel()
+
+    def _call(self, index: int, content_type: str, source: Input) -> AsyncCall:
+        last = index == len(self._stages) - 1
+        pairs = ((b"content-type", content_type), (b"accept", self._options.accept if last else None))
+        found = [(name, value.encode("latin-1", "replace")) for name, value in pairs if value]
+        head = pack_head([(name, value) for name, value in found if clean_value(value)])
+        return AsyncCall(head, source, self._options.timeout, self._began if index == 0 else _untold)
 
     def _began(self, call: AsyncCall) -> None:
         self.requests += 1
 
-    async def _answer(self, call: AsyncCall) -> Answer:
-        self._slots.submit(call)
+    async def _answer(self, index: int, call: AsyncCall) -> Answer:
+        slots = self._stages[index]
+        slots.submit(call)
         answer = await call.answer
         if call.began is not None:
-            self._slots.measured(max(call.ended - call.began, 0.0))
+            slots.measured(max(call.ended - call.began, 0.0))
         if not 200 <= answer.status < 300:
-            raise await self._refusal(answer)
+            raise await self._refusal(index, answer)
         return answer
 
-    async def _refusal(self, answer: Answer) -> Refused:
+    def _from(self, index: int) -> str:
+        """Which container, where there are several."""
+        return f" (container {self._stages[index].variant.container})" if len(self._stages) > 1 else ""
+
+    async def _refusal(self, index: int, answer: Answer) -> Refused:
         said = answer.body if isinstance(answer.body, bytes) else await _beginning(answer.body)
         text = said[:SAID].decode("utf-8", "replace")
         if 400 <= answer.status < 500:
-            return Refused(f"ClientError: {answer.status}", True, text)
-        return Refused(f"Bad HTTP status received from algorithm: {answer.status}", False, text)
+            return Refused(f"ClientError: {answer.status}{self._from(index)}", True, text)
+        return Refused(f"Bad HTTP status received from algorithm: {answer.status}{self._from(index)}", False, text)
 
-    def _silent(self, why: str) -> Exception:
+    def _silent(self, index: int, why: str) -> Exception:
         if why in (invoke.GONE, UNSENT, invoke.NO_CAPACITY, invoke.OVERLOADED):
             return Gone()
         if why == invoke.TIMEOUT:
@@ -131,7 +162,7 @@ class Caller:
             detail = "its answer is too large"
         else:
             detail = "the model process exited while it handled the request"
-        return Refused(f"Unable to get response from algorithm: {detail}", False)
+        return Refused(f"Unable to get response from algorithm{self._from(index)}: {detail}", False)
 
     @staticmethod
     def _content_type(answer: Answer) -> str:
@@ -149,3 +180,7 @@ async def _beginning(body: IncomingBody) -> bytes:
     while len(found) < SAID and (piece := await body.piece()):
         found += piece
     return bytes(found)
+
+
+def _untold(call: AsyncCall) -> None:
+    """Requests are counted at the first container."""

@@ -29,6 +29,7 @@ from slipway.core.transforms import (
 )
 from slipway.names import S3Location, parse_s3_uri
 from slipway.services import Context
+from slipway.services.sagemaker.containers import containers_of, is_direct
 from slipway.services.sagemaker.deployments import variant_spec
 from slipway.services.sagemaker.entities import MODEL, TRANSFORM_JOB, checked_tags, given, insert, moment, page
 from slipway.services.sagemaker.refusals import refuse
@@ -259,21 +260,24 @@ def _bare(content_type: str | None) -> str:
 
 
 def _deployment(request: Mapping[str, Any], model: Resource, options: TransformOptions, now: float) -> Deployment:
-    if (model.spec.get("InferenceExecutionConfig") or {}).get("Mode") == "Direct":
-        raise validation_exception(
-            f'Batch transform does not support the model "{model.name}": its containers are called directly.'
-        )
-    containers = model.spec.get("Containers") or [model.spec["PrimaryContainer"]]
+    if is_direct(model.spec):
+        raise _unfit(model, "its containers are called directly (InferenceExecutionConfig.Mode is Direct)")
+    containers = containers_of(model.spec)
     if any(container.get("Mode") == "MultiModel" for container in containers):
-        raise validation_exception(f'Batch transform does not support the model "{model.name}": it is a multi-model container.')
-    if any(
-        container.get("ModelDataSource", {}).get("S3DataSource", {}).get("S3DataType") == "S3Prefix" for container in containers
-    ):
-        raise validation_exception(f'Batch transform does not support the model "{model.name}": its model data is a prefix.')
+        raise _unfit(model, "it has a multi-model container")
+    sources = [(container.get("ModelDataSource") or {}).get("S3DataSource") or {} for container in containers]
+    if any(source.get("S3DataType") == "S3Prefix" for source in sources):
+        raise _unfit(model, "its model data is a prefix")
     kind = request["TransformResources"]["InstanceType"]
     spec = variant_spec({"VariantName": VARIANT, "InstanceType": kind}, model.spec, {})
-    environment = {**spec.environment, **(request.get("Environment") or {}), **_platform(request)}
-    return Deployment(1, request["TransformJobName"], (replace(spec, environment=environment),), (), now, transform=options)
+    over = {**(request.get("Environment") or {}), **_platform(request)}
+    several = tuple(replace(each, environment={**each.environment, **over}) for each in spec.containers)
+    spec = replace(spec, environment={**spec.environment, **over}, containers=several)
+    return Deployment(1, request["TransformJobName"], (spec,), (), now, transform=options)
+
+
+def _unfit(model: Resource, why: str) -> AwsError:
+    return validation_exception(f'Batch transform does not support model "{model.name}": {why}.')
 
 
 def _platform(request: Mapping[str, Any]) -> dict[str, str]:
