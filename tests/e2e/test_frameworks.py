@@ -8,13 +8,16 @@ import sys
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from slipway_host import recordio
 from slipway_host.recordio import Record, Tensor
+from tests import sparkml
 from tests.e2e.deployments import IDENTITY, Deployments, archive, script
 
 pytestmark = [pytest.mark.timeout(300)]
 
+SPARKML = "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-sparkml-serving:3.3"
 XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 SLIPWAY = (sys.executable, "-m", "slipway.cli.main")
 TRAIN = """
@@ -55,6 +58,35 @@ def test_the_nearest_release_says_so_in_the_log_on_the_terminal_and_in_describe(
     assert deployed["SpecifiedImage"] == image
     assert deployed["ResolvedImage"].startswith("XGBoost 1.7.6")
     server.delete("nearest")
+
+
+def test_sparkml_by_an_mleap_bundle(server: Deployments) -> None:
+    """No environment but Python is built, nothing is fetched; a bundle that cannot be evaluated fails by name."""
+    columns = [{"name": "x", "type": "double"}, {"name": "y", "type": "double"}]
+    schema = {"input": columns, "output": {"name": "prediction", "type": "double"}}
+    shapes = {"input_shapes": {"type": "list", "data_shape": [{"base": "scalar"}, {"base": "scalar"}]}}
+    weights = {"type": "tensor", "double": [2.0, -1.0], "shape": {"dimensions": [{"size": 2, "name": ""}]}}
+    files = sparkml.bundle(
+        sparkml.node("vector_assembler", shapes, {"input0": "x", "input1": "y"}, {"output": "f"}),
+        sparkml.node(
+            "linear_regression", {"coefficients": weights, "intercept": {"double": 0.5}}, {"features": "f"},
+            {"prediction": "prediction"},
+        ),
+    )  # fmt: skip
+    environment = {"SAGEMAKER_SPARKML_SCHEMA": json.dumps(schema)}
+    server.deploy("spark", archive(dict(files)), image=SPARKML, environment=environment)
+    assert server.invoke("spark", "1.5,2", ContentType="text/csv") == b"1.5"
+    assert server.invoke("spark", {"data": [0, 0]}, Accept="application/jsonlines") == b"0.5"
+    with pytest.raises(ClientError) as caught:
+        server.invoke("spark", b"<xml/>", ContentType="application/xml")
+    assert caught.value.response["OriginalStatusCode"] == 415
+    with pytest.raises(ClientError) as caught:
+        server.invoke("spark", {"data": [0, 0]}, Accept="application/json")
+    assert caught.value.response["OriginalStatusCode"] == 400
+    assert "Accept value passed via request" in str(caught.value.response["OriginalMessage"])
+    unknown = sparkml.bundle(sparkml.node("word_to_vector", {}, {"input": "x"}, {"output": "f"}))
+    told = server.fail("unsupported", archive(dict(unknown)), image=SPARKML, environment=environment)
+    assert "'word_to_vector' (root/stage0.node), a transformer that is not supported" in told
 
 
 def test_images_without_a_runtime_fail_by_name(server: Deployments) -> None:

@@ -130,11 +130,18 @@ class Progress:
 
 async def _pull(environments: Environments, image: str) -> int:
     progress = Progress()
-    environment = await environments.ensure(image, progress)
+    found = [await environments.ensure(image, progress)]
+    if (await environments.runtime(image)).engine is not None:
+        try:
+            found.append(await environments.ensure(image, progress, engine=True))
+        except CannotRun as error:
+            progress.end()
+            print(f"note: {error.failure.message} {error.failure.mend}")
     progress.end()
-    print(f"{environment.title} is ready")
-    for note in environment.notes:
-        print(f"note: {note}")
+    for environment in found:
+        print(f"{environment.title} is ready")
+        for note in environment.notes:
+            print(f"note: {note}")
     return 0
 
 
@@ -153,7 +160,9 @@ async def _show(environments: Environments, image: str, *, only_python: bool) ->
     print(f"image      {image}")
     print(f"asks for   {parsed.framework} {parsed.version} ({parsed.device})")
     print(f"runs       {runtime.title}")
-    print(f"packages   {', '.join(runtime.requirements)}")
+    print(f"packages   {', '.join(runtime.requirements) or 'none'}")
+    if runtime.engine is not None:
+        print(f"or runs    {runtime.engine.title}, with Java, where the archive needs it")
     for note in runtime.notes:
         print(f"note       {note}")
     return 0

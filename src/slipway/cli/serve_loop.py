@@ -23,6 +23,7 @@ from slipway.replicas.failures import CannotRun
 from slipway.replicas.ping import ping
 from slipway.replicas.requirements import Wanted, find_requirements, read_requirements
 from slipway.replicas.sandbox import SYSTEM_PATH
+from slipway.replicas.spark import needs_spark
 
 LOOK_SECONDS = 0.3
 """Between looks at the files."""
@@ -122,7 +123,9 @@ class Loop:
             wanted = await asyncio.to_thread(read_requirements, file, self._order.environment)
         if self._order.debugger:
             wanted.lines.append("debugpy")
-        environment = await self._environments.ensure(self._order.image, _say, wanted=wanted)
+        runtime = await self._environments.runtime(self._order.image)
+        engine = await asyncio.to_thread(needs_spark, runtime.flavour, str(model))
+        environment = await self._environments.ensure(self._order.image, _say, wanted=wanted, engine=engine)
         if environment.directory is not None:
             message = f"{self._order.image} is a directory image, whose server is its own: start that, or deploy it"
             raise UsageError(message)
@@ -154,6 +157,7 @@ class Loop:
             "HOME": str(Path.home()),
             "PYTHONUNBUFFERED": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
+            **environment.variables,
             **script,
             **self._order.environment,
         }

@@ -19,7 +19,7 @@ import shutil
 import sys
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from uv import find_uv_bin
 
@@ -38,6 +38,7 @@ from slipway.replicas.images import (
 )
 from slipway.replicas.process import LineSink, spawn
 from slipway.replicas.requirements import Wanted
+from slipway.replicas.spark import find_java
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +69,10 @@ class Environment:
     notes: tuple[str, ...] = ()
     directory: DirectoryImage | None = None
     """A directory image's; `path` is empty if it has no Python of its own."""
+    variables: Mapping[str, str] = field(default_factory=dict)
+    """What a container in it must be told of this machine (JAVA_HOME)."""
+    workers: int = 0
+    """How many processes serve in it unless the user says; 0: one for each CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,19 +118,27 @@ class Environments:
         return runtime_of(image, self._own, lambda: self._others or [])
 
     async def ensure(
-        self, image: str, progress: Progress, *, wanted: Wanted | None = None, isolated: bool = False
+        self, image: str, progress: Progress, *, wanted: Wanted | None = None, isolated: bool = False, engine: bool = False
     ) -> Environment:
         """The environment of `image` with the model's own requirements, built if it is not there.
 
-        `isolated`: nothing is fetched for the model's requirements; they must be vendored with it. CannotRun.
+        `isolated`: nothing is fetched for the model's requirements; they must be vendored with it. `engine`: the model needs
+        the runtime's engine, if it has one. CannotRun.
         """
         runtime = await self.runtime(image)
+        java = None
+        if engine and runtime.engine is not None:
+            runtime = runtime.engine
+            java = await asyncio.to_thread(find_java, self._environ)
         if runtime.directory is not None:
             return await self.ensure_directory(runtime.directory, progress)
         found = await self._ensure_one(_Order(runtime, image, progress))
         if wanted is not None and wanted.lines:
             found = await self._ensure_one(_Order(runtime, image, progress, found.path, wanted, isolated))
         note_use(found.path, image)
+        if java is not None:
+            readable = (*found.readable, *java.readable)
+            return replace(found, readable=readable, variables={"JAVA_HOME": java.home}, workers=1)  # a JVM each
         return found
 
     def hold(self, environment: Environment, replica: str, label: str) -> Callable[[], None]:
@@ -206,11 +219,13 @@ class Environments:
     async def _install(self, making: str, told: _Told, order: _Order) -> None:
         """The image's packages; or, on top of them, the model's, as pip does it in AWS's containers."""
         wanted = order.wanted
-        if wanted is not None and not wanted.lines:
+        if not (wanted.lines if wanted is not None else order.runtime.requirements):
             return
         arguments = ["pip", "install", "--python", f"{making}/bin/python", "--compile-bytecode", "--link-mode", "hardlink"]
         files = [_write_private(f"{making}/requirements.in", wanted.lines if wanted else order.runtime.requirements)]
         arguments += ["-r", files[0], "--only-binary", ":all:"]
+        for name in () if wanted is not None else order.runtime.from_source:
+            arguments += ["--no-binary", name]
         if wanted is not None:
             arguments += wanted.options
             if order.isolated and "--no-index" not in wanted.options:

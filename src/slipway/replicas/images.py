@@ -62,8 +62,8 @@ class Runtime:
     """The answer: an environment to build and the flavour of slipway_host that runs in it."""
 
     flavour: str
-    """One of slipway_host's: `sklearn`, `xgboost`, `pytorch`, `huggingface`, `tensorflow`, `mxnet`, `linear_learner`;
-    `container`: a directory image."""
+    """One of slipway_host's: `sklearn`, `xgboost`, `pytorch`, `huggingface`, `tensorflow`, `mxnet`, `linear_learner`,
+    `sparkml`; `container`: a directory image."""
     title: str
     """`scikit-learn 1.2.2 (python 3.11)`."""
     requirements: tuple[str, ...]
@@ -73,6 +73,10 @@ class Runtime:
     """A directory image: its own server runs, none of ours."""
     otherwise: tuple[str, ...] = ()
     """uv's options of a second try, where the configured indexes lack a requirement."""
+    from_source: tuple[str, ...] = ()
+    """Packages that indexes have as source only; they are built."""
+    engine: Runtime | None = None
+    """What must run instead if the model archive needs it: Spark, for a pipeline that Spark saved itself."""
 
 
 _OLD_NUMPY = ("numpy<2", "pandas<3")
@@ -115,6 +119,7 @@ _TENSORFLOW = (Release("tensorflow-cpu==2.21.0", ((3, 10), (3, 13)), ("numpy", "
 _MXNET = (Release("mxnet==1.9.1", ((3, 9), (3, 11)), ("numpy<1.24", "scipy<1.12", "pandas<2.2", "pillow", "requests")),)
 """The last release: the project has ended."""
 _LINEAR_LEARNER = (Release("numpy==2.4.6", ((3, 11), (3, 14)), on="numpy 2.4.6", algorithm="1"),)
+_SPARK = (Release("pyspark==4.3.0", ((3, 11), (3, 14)), ("numpy",)),)
 _FRAMEWORKS = {
     "sklearn": ("scikit-learn", _SKLEARN),
     "xgboost": ("XGBoost", _XGBOOST),
@@ -134,6 +139,8 @@ def runtime_of(uri: str, own: Interpreter, others: Callable[[], Sequence[Interpr
     CannotRun, kind unknown-image, for an image that nothing here can run.
     """
     image = parse_image(uri)
+    if image.framework == "sparkml":
+        return _sparkml(image, own, others)
     if image.framework not in _FRAMEWORKS:
         raise cannot("unknown-image", *_why_unknown(image))
     name, releases = _FRAMEWORKS[image.framework]
@@ -146,6 +153,19 @@ def runtime_of(uri: str, own: Interpreter, others: Callable[[], Sequence[Interpr
     notes = tuple(_notes(image, name, release, wanted, f"{release.version} on Python {python}", len(releases) == 1))
     flavour = image.framework.replace("-", "_")
     return Runtime(flavour, title, requirements, interpreter, notes, otherwise=release.otherwise)
+
+
+def _sparkml(image: Image, own: Interpreter, others: Callable[[], Sequence[Interpreter]]) -> Runtime:
+    """MLeap bundles of every version are evaluated by slipway_host alone, on any Python; Spark is the engine beside."""
+    wanted = _minor(image.version) if image.version else _SPARK[-1].minor
+    release, interpreter = _choose(_SPARK, wanted, own, others)
+    python = ".".join(map(str, interpreter.version))
+    notes = tuple(_notes(image, "Spark", release, wanted, f"{release.version} on Python {python}", only=True))
+    requirements = (release.requirement, *release.beside)
+    title = f"Spark {release.version} (python {python})"
+    engine = Runtime("sparkml", title, requirements, interpreter, notes, from_source=("pyspark",))
+    python = ".".join(map(str, own.version))
+    return Runtime("sparkml", f"SparkML, MLeap bundles (python {python})", (), own, engine=engine)
 
 
 def _notes(image: Image, name: str, release: Release, wanted: Version, runs: str, only: bool) -> Iterator[str]:
@@ -172,8 +192,8 @@ def runtime_of_directory(image: DirectoryImage, own: Interpreter) -> Runtime:
 def _why_unknown(image: Image) -> tuple[str, str]:
     known = (
         "images of scikit-learn (sagemaker-scikit-learn), XGBoost (sagemaker-xgboost), PyTorch (pytorch-inference), Hugging "
-        "Face (huggingface-pytorch-inference), TensorFlow (tensorflow-inference), MXNet (mxnet-inference), Linear Learner "
-        "(linear-learner) and Triton (sagemaker-tritonserver) run here"
+        "Face (huggingface-pytorch-inference), TensorFlow (tensorflow-inference), MXNet (mxnet-inference), SparkML "
+        "(sagemaker-sparkml-serving), Linear Learner (linear-learner) and Triton (sagemaker-tritonserver) run here"
     )
     if image.framework == "byoc":
         message = f"The image {image.uri!r} is neither one that slipway knows nor registered as a directory image."

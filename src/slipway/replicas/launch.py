@@ -23,6 +23,7 @@ from slipway.replicas.ports import PortRanges
 from slipway.replicas.process import Process, spawn
 from slipway.replicas.requirements import find_requirements, read_requirements
 from slipway.replicas.sandbox import FIRST_UID, MODEL, SYSTEM_PATH, UIDS, Confinement, Sandbox, environment_script, warning
+from slipway.replicas.spark import needs_spark
 
 CODE = "/opt/ml/code"
 _START = "start.sh"
@@ -118,7 +119,10 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
         await asyncio.wait([building])
     notes = list(environment.notes)
     if environment.directory is None:
-        environment = await _with_requirements(spec, tools, trees, progress) or environment
+        engine = await asyncio.to_thread(needs_spark, environment.flavour, trees.get(MODEL))
+        if engine:
+            environment = await tools.environments.ensure(spec.image, progress, engine=True)
+        environment = await _with_requirements(spec, tools, trees, progress, engine=engine) or environment
         notes = list(environment.notes)
     else:
         containers.check(spec)
@@ -160,14 +164,15 @@ async def _fetch(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], progr
 
 
 async def _with_requirements(
-    spec: ReplicaSpec, tools: Tools, trees: Mapping[str, str], progress: Progress
+    spec: ReplicaSpec, tools: Tools, trees: Mapping[str, str], progress: Progress, *, engine: bool
 ) -> Environment | None:
     """The image's environment with what the model's requirements.txt adds; None when there is no such file."""
     file = await asyncio.to_thread(find_requirements, trees.get(CODE), trees.get(MODEL))
     if file is None:
         return None
     wanted = await asyncio.to_thread(read_requirements, file, spec.environment)
-    return await tools.environments.ensure(spec.image, progress, wanted=wanted, isolated=spec.isolated)
+    ensure = tools.environments.ensure
+    return await ensure(spec.image, progress, wanted=wanted, isolated=spec.isolated, engine=engine)
 
 
 def _make_run_dir(path: str) -> str:
@@ -177,9 +182,9 @@ def _make_run_dir(path: str) -> str:
     return path
 
 
-def workers(spec: ReplicaSpec) -> int:
-    """How many processes the container serves with: what the user says, else one for each of its CPUs."""
-    return min(_wanted_workers(spec) or max(1, spec.cpus), MAX_WORKERS)
+def workers(spec: ReplicaSpec, environment: Environment) -> int:
+    """How many processes the container serves with: what the user says, else the environment, else one for each CPU."""
+    return min(_wanted_workers(spec) or environment.workers or max(1, spec.cpus), MAX_WORKERS)
 
 
 def _wanted_workers(spec: ReplicaSpec) -> int:
@@ -297,7 +302,7 @@ def _config(spec: ReplicaSpec, tools: Tools, prepared: Prepared, model: str, cod
         "model_dir": model,
         "code_dir": code,
         "run_dir": prepared.run_dir,
-        "workers": workers(spec),
+        "workers": workers(spec, prepared.environment),
         "cpus": spec.cpus,
         "uid": None,
         "gid": None,
@@ -316,6 +321,7 @@ def _variables(spec: ReplicaSpec, environment: Environment, tools: Tools) -> dic
         "HOME": "/tmp",  # noqa: S108  private to the sandbox, and writable
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        **environment.variables,
         **spec.platform,
         **spec.environment,
         **(tools.ports.take().variables() if spec.position else {}),

@@ -141,7 +141,7 @@ class Replica:
         self._change(phase="starting", progress="starting", image=prepared.environment.title)
         try:
             self._foreign = prepared.environment.directory is not None
-            doors = self._doors = Doors(prepared.run_dir, 1 if self._foreign else workers(self.spec))
+            doors = self._doors = Doors(prepared.run_dir, 1 if self._foreign else workers(self.spec, prepared.environment))
         except OSError as error:
             raise cannot("internal", f"the container's sockets could not be opened: {error.strerror}") from error
         self._process = await launch(self.spec, self._tools, prepared, self._log, doors)

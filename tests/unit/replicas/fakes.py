@@ -68,7 +68,7 @@ class FakeEnvironments(Environments):
         return Runtime("sklearn", "fake 1.0", (), own_interpreter())
 
     async def ensure(
-        self, image: str, progress: Progress, *, wanted: Wanted | None = None, isolated: bool = False
+        self, image: str, progress: Progress, *, wanted: Wanted | None = None, isolated: bool = False, engine: bool = False
     ) -> Environment:
         self.asked.append((image, wanted))
         if self.gate is not None:

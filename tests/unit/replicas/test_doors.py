@@ -9,10 +9,12 @@ import socket
 import stat
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from slipway.replicas.doors import Doors
+from slipway.replicas.environments import Environment
 from slipway.replicas.launch import MAX_WORKERS, workers
 from tests.unit.replicas.fakes import make_spec
 
@@ -94,4 +96,7 @@ def test_a_path_that_is_too_long_leaves_nothing_open() -> None:
     ("said", "wanted"), [("", 3), ("5", 5), (" 2 ", 2), ("many", 3), ("0", 3), ("-1", 3), ("99999", 3), ("9999", MAX_WORKERS)]
 )
 def test_how_many_workers(said: str, wanted: int) -> None:
-    assert workers(make_spec(environment={"SAGEMAKER_MODEL_SERVER_WORKERS": said}, cpus=3)) == wanted
+    environment = Environment("", "", (), "", "")
+    spec = make_spec(environment={"SAGEMAKER_MODEL_SERVER_WORKERS": said}, cpus=3)
+    assert workers(spec, environment) == wanted
+    assert workers(spec, replace(environment, workers=1)) == (1 if wanted == 3 else wanted)

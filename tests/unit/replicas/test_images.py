@@ -47,6 +47,16 @@ def test_what_runs(uri: str, own: Version, others: tuple[Version, ...], title: s
     assert runs(uri, own, *others).title == title
 
 
+def test_sparkml_needs_no_package_and_knows_its_engine() -> None:
+    for tag in ("2.2", "2.4", "3.3"):
+        found = runs(f"246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-sparkml-serving:{tag}")
+        assert (found.flavour, found.requirements, found.notes) == ("sparkml", (), ())
+        assert found.engine is not None
+        assert found.engine.title == "Spark 4.3.0 (python 3.11)"
+        assert found.engine.from_source == ("pyspark",)
+        assert found.engine.notes == (f"Spark {tag} is asked for: 4.3.0 on Python 3.11 runs instead",)
+
+
 def test_the_nearest_says_so_and_the_exact_does_not() -> None:
     assert runs("sagemaker-scikit-learn:1.2-1-cpu-py3").notes == ()
     (note,) = runs("sagemaker-scikit-learn:1.0-1-cpu-py3").notes

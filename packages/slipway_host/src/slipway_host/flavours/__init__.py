@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ..batching import Settings
     from ..service import Service
 
-NAMES = ("sklearn", "xgboost", "pytorch", "huggingface", "tensorflow", "mxnet", "linear_learner")
+NAMES = ("sklearn", "xgboost", "pytorch", "huggingface", "tensorflow", "mxnet", "linear_learner", "sparkml")
 
 
 def import_ahead(name: str, place: Place) -> bool:
