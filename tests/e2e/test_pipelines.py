@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from tests.e2e.deployments import Deployments, script, until
+from tests.e2e.deployments import BUCKET, Deployments, script, until
 
 STEP = """
 import json, os
@@ -103,6 +103,28 @@ def test_a_pipeline_streams_its_last_answer(server: Deployments, pipeline: str) 
         server.runtime.invoke_endpoint_with_response_stream, EndpointName=pipeline, Body=body, ContentType="application/json"
     )
     assert "from first with message" in failed["Error"]["Message"]
+
+
+def test_an_asynchronous_endpoint_runs_a_pipeline(server: Deployments, pipeline: str) -> None:
+    variant = {"VariantName": "A", "ModelName": "pipeline", "InstanceType": "ml.m5.large", "InitialInstanceCount": 1}
+    output = {"OutputConfig": {"S3OutputPath": f"s3://{BUCKET}/async-out"}}
+    server.sagemaker.create_endpoint_config(
+        EndpointConfigName="later", ProductionVariants=[variant], AsyncInferenceConfig=output
+    )
+    server.sagemaker.create_endpoint(EndpointName="later", EndpointConfigName="later")
+    server.settle("later", "InService")
+    server.s3.put_object(Bucket=BUCKET, Key="input", Body=b'{"steps": []}', ContentType="application/json")
+    asked = server.runtime.invoke_endpoint_async(EndpointName="later", InputLocation=f"s3://{BUCKET}/input")
+    key = asked["OutputLocation"].removeprefix(f"s3://{BUCKET}/")
+
+    def there() -> bool:
+        found = server.s3.list_objects_v2(Bucket=BUCKET, Prefix=key)
+        return bool(found["KeyCount"])
+
+    until(there, 20, "the output")
+    told = json.loads(server.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
+    assert [step[0] for step in told["steps"]] == list(NAMES)
+    server.delete("later")
 
 
 def test_direct_mode(server: Deployments, pipeline: str) -> None:

@@ -16,6 +16,7 @@ from slipway.backing.objects_staging import Staging
 from slipway.core.asynchronous import INCLUDED_BODY, AsyncOptions, CauseKind, Claimed, Outcome, Staged
 from slipway.data import invoke
 from slipway.data.asynchronous_calls import UNSENT, Answer, AsyncCall, Input, InputBroke, Silent
+from slipway.data.asynchronous_pipelines import AsyncPipeline
 from slipway.data.asynchronous_places import AsyncVariant
 from slipway.http.body import IncomingBody
 from slipway.http.render import clean_value
@@ -86,6 +87,8 @@ class Exchange:
         self._freed = freed
         self._call: AsyncCall | None = None
         self._reading: Reading | None = None
+        self._container = ""
+        """The one that has the request."""
 
     @property
     def begun(self) -> bool:
@@ -104,7 +107,7 @@ class Exchange:
                 "failed", failed.kind, failed.cause, status=failed.status, answer=failed.answer if failed.answer else None
             )
         except Silent as silent:
-            return self._silent(slots, silent.why)
+            return self._silent(silent.why)
         finally:
             if self._call is not None:
                 self._call.cancel()
@@ -186,23 +189,73 @@ class Exchange:
     # ---- container
 
     async def _ask(self, slots: AsyncVariant, content_type: str | None, source: Input) -> Answer:
-        claimed = self.claimed
-        alone = claimed.attempt > 1  # it, or another one of its batch, may have killed its worker
-        call = self._call = AsyncCall(self._head(content_type), source, claimed.timeout, self._begins, alone=alone)
+        self._container = slots.variant.container
+        if isinstance(slots, AsyncPipeline):
+            answer = await self._walk(slots, content_type, source)
+        else:
+            head, timeout = self._head(content_type), self.claimed.timeout
+            answer = await self._called(slots, AsyncCall(head, source, timeout, self._begins, alone=self._alone))
+        slots.measured(self.timing.model or 0.0)
+        if isinstance(answer.body, bytes):
+            self._freed()
+        return answer
+
+    @property
+    def _alone(self) -> bool:
+        """It, or another one of its batch, may have killed its worker."""
+        return self.claimed.attempt > 1
+
+    async def _called(self, slots: AsyncVariant, call: AsyncCall) -> Answer:
+        """One container's answer."""
+        self._call = call
         call.expired = self._expired
         slots.submit(call)
         try:
-            answer = await call.answer
+            return await call.answer
         except InputBroke as broke:
             cause = broke.__cause__
             raise self._unreadable(cause if isinstance(cause, Exception) else broke) from broke
         finally:
             if call.began is not None:
-                self.timing.model = (call.ended or perf_counter()) - call.began
-        slots.measured(self.timing.model or 0.0)
-        if isinstance(answer.body, bytes):
-            self._freed()
-        return answer
+                self.timing.model = (self.timing.model or 0.0) + (call.ended or perf_counter()) - call.began
+
+    async def _walk(self, slots: AsyncPipeline, content_type: str | None, source: Input) -> Answer:
+        """The last container's answer: each one's is the next one's request, within one time limit (containers.md 6.2)."""
+        instance = await slots.enter()
+        try:
+            deadline = 0.0
+            for stage in instance.stages:
+                last = stage is instance.stages[-1]
+                self._container = stage.variant.container
+                left = max(deadline - perf_counter(), 0.001) if deadline else float(self.claimed.timeout)
+                head, begins = self._head(content_type, last=last), _begun if deadline else self._begins
+                call = AsyncCall(head, source, left, begins, alone=self._alone)
+                try:
+                    answer = await self._called(stage, call)
+                except Silent as silent:
+                    # What other containers have done is not undone by this one's not having begun.
+                    raise Silent(invoke.DIED if deadline and silent.why == UNSENT else silent.why) from None
+                if last or not 200 <= answer.status < 300:
+                    return answer
+                deadline = deadline or (call.began or perf_counter()) + self.claimed.timeout
+                source = await self._between(stage, instance.stages[instance.stages.index(stage) + 1], answer)
+                content_type = dict(answer.headers).get(b"content-type", b"").decode("latin-1") or None
+            raise AssertionError("a pipeline has containers")
+        finally:
+            slots.leave(instance)
+
+    async def _between(self, stage: AsyncVariant, following: AsyncVariant, answer: Answer) -> Input:
+        limit = stage.limits.between_bytes
+        data = answer.body if isinstance(answer.body, bytes) else await _beginning(answer.body, limit + 1)
+        if len(data) > limit:
+            here, there = stage.variant.container, following.variant.container
+            size = f"{len(data)} bytes" if isinstance(answer.body, bytes) else f"more than {limit} bytes"
+            text = (
+                f"Received response from {here} with status code {answer.status}. However, the request payload from {here} to "
+                f"{there} is {size}, which has exceeded the maximum limit of {limit / 2**20:g} MB."
+            )
+            raise _Failed("model-error", text, answer.status)
+        return _held(data)
 
     def _expired(self) -> bool:
         return self.claimed.expires <= self._world.now()
@@ -213,19 +266,19 @@ class Exchange:
         self.timing.instance = call.lane.instance
         self._began(self)
 
-    def _head(self, content_type: str | None) -> bytes:
+    def _head(self, content_type: str | None, *, last: bool = True) -> bytes:
         claimed = self.claimed
         pairs = (
             (b"content-type", content_type),
-            (b"accept", claimed.accept),
+            (b"accept", claimed.accept if last else None),
             (b"X-Amzn-SageMaker-Custom-Attributes", claimed.custom_attributes),
             (b"X-Amzn-SageMaker-Inference-Id", claimed.inference_id),
         )
         found = [(name, value.encode("latin-1", "replace")) for name, value in pairs if value is not None]
         return pack_head([(name, value) for name, value in found if clean_value(value)])
 
-    def _silent(self, slots: AsyncVariant, why: str) -> Outcome:
-        container = slots.variant.container
+    def _silent(self, why: str) -> Outcome:
+        container = self._container
         if why == UNSENT or not self.begun:
             return self.outcome("released")
         if why == invoke.TIMEOUT:
@@ -244,7 +297,7 @@ class Exchange:
 
     async def _answered(self, slots: AsyncVariant, options: AsyncOptions, answer: Answer) -> Outcome:
         if not 200 <= answer.status < 300:
-            raise await self._refusal(slots.variant.container, answer)
+            raise await self._refusal(self._container, answer)
         raw = dict(answer.headers).get(b"content-type", b"")
         content_type = raw.decode("latin-1")
         where = parse_s3_uri(self.claimed.output_location)
@@ -281,6 +334,21 @@ class Exchange:
         what = f"{error.code}: {error.message}" if isinstance(error, ObjectsError) else str(error)
         location = self.claimed.output_location
         return _Failed("upload", f"The answer could not be written to {location} (bucket {bucket}). {what}")
+
+
+def _begun(call: AsyncCall) -> None:
+    """A later container has it: the request had begun before."""
+
+
+def _held(data: bytes) -> Input:
+    """What is in memory, as a container's input."""
+    if len(data) <= MAX_BODY:
+        return Input(len(data), data)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield data
+
+    return Input(len(data), None, pieces)
 
 
 class _Kept:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from slipway.core.routing import RouteTable, Variant
 from slipway.data.asynchronous_calls import UNSENT, AsyncCall
@@ -234,7 +234,7 @@ class AsyncVariant(VariantSlots):
 class AsyncSlots(Slots):
     """The asynchronous endpoints of the current table."""
 
-    kinds = {"": AsyncVariant}  # noqa: RUF012 - as in Slots
+    kinds: Mapping[str, type[VariantSlots]] = {"": AsyncVariant}
 
     def apply(self, table: RouteTable) -> None:
         ours = {key: endpoint for key, endpoint in table.endpoints.items() if endpoint.asynchronous is not None}

@@ -23,7 +23,7 @@ from slipway.backing.objects_staging import ExternalStaging, Staging
 from slipway.core.routing import RouteTable
 from slipway.data.asynchronous import Dispatch
 from slipway.data.asynchronous_ledger import Ledger
-from slipway.data.asynchronous_places import AsyncSlots
+from slipway.data.asynchronous_pipelines import DispatcherSlots
 from slipway.data.lanes import DataLimits
 from slipway.data.transforms import Transforms, TransformSlots
 from slipway.link.channel import Channel
@@ -78,10 +78,11 @@ class Dispatcher:
         holder = f"{os.getpid()}.{secrets.token_hex(8)}"
         bounds = DataLimits(
             invoke_seconds=float(limits.async_timeout_seconds),
+            between_bytes=limits.between_bytes,
             response_bytes=limits.async_body_bytes,
             free_seconds=limits.async_timeout_seconds + _BUSY_SECONDS,
         )
-        self.slots = AsyncSlots(bounds, on_drained=self._drained)
+        self.slots = DispatcherSlots(bounds, on_drained=self._drained)
         self.transforms = Transforms(TransformSlots(bounds, on_drained=self._drained), holder, self._open, time.time)
         self.dispatch = Dispatch(
             self.slots, lambda on_lost: Ledger(holder, on_lost), self._open, time.time, limits.async_body_bytes

@@ -19,6 +19,7 @@ from slipway.core.asynchronous import AsyncOptions, Claimed, Outcome, Staged
 from slipway.core.routing import Endpoint, RouteTable, Variant, endpoint_key
 from slipway.data.asynchronous import Dispatch
 from slipway.data.asynchronous_ledger import Ledger
+from slipway.data.asynchronous_pipelines import DispatcherSlots
 from slipway.data.asynchronous_places import AsyncSlots, AsyncVariant
 from slipway.data.lanes import DataLimits
 from slipway.link import channel, claims
@@ -231,7 +232,9 @@ async def stack(tmp_path: Path, *, body_bytes: int = 1 << 20, grace: float = 0.1
     control = await Control(str(tmp_path / "link.sock")).open()
     staging = Memory()
     drained: list[int] = []
-    slots = AsyncSlots(DataLimits(response_bytes=body_bytes, free_seconds=60.0), on_drained=lambda: drained.append(1))
+    slots = DispatcherSlots(
+        DataLimits(response_bytes=body_bytes, free_seconds=60.0, between_bytes=1000), on_drained=lambda: drained.append(1)
+    )
 
     async def opened() -> Staging:
         return staging
