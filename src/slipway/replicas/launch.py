@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from slipway.backing.log_writer import LogWriter
 from slipway.core.replicas import Artifact, ReplicaSpec
-from slipway.replicas import containers
+from slipway.replicas import containers, variables
 from slipway.replicas.artifacts import Artifacts, Holding
 from slipway.replicas.cgroups import Cgroup, Cgroups
 from slipway.replicas.doors import Doors
@@ -27,7 +27,6 @@ from slipway.replicas.spark import needs_spark
 
 CODE = "/opt/ml/code"
 _START = "start.sh"
-WORKERS = "SAGEMAKER_MODEL_SERVER_WORKERS"
 MAX_WORKERS = 256
 """Of one container: each has a socket, which the keeper opens."""
 UNBOUNDED = 1 << 62
@@ -123,7 +122,7 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
         if engine:
             environment = await tools.environments.ensure(spec.image, progress, engine=True)
         environment = await _with_requirements(spec, tools, trees, progress, engine=engine) or environment
-        notes = list(environment.notes)
+        notes = [*environment.notes, *variables.notes(spec.environment)]
     else:
         containers.check(spec)
         sandboxed = tools.sandbox.bwrap is not None
@@ -134,8 +133,8 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
         holdings.append(Holding(environment.path, tools.environments.hold(environment, spec.id, label)))
     if tools.sandbox.bwrap is None:
         notes.append(warning(tools.sandbox))
-    if _wanted_workers(spec) > MAX_WORKERS:
-        notes.append(f"{WORKERS} is more than one container has here: it gets {MAX_WORKERS} workers")
+    if variables.wanted_workers(spec.environment) > MAX_WORKERS:
+        notes.append(f"{variables.WORKERS} is more than one container has here: it gets {MAX_WORKERS} workers")
     memory = effective_memory(spec, tools)
     cgroup = None
     if tools.cgroups.version:
@@ -184,13 +183,7 @@ def _make_run_dir(path: str) -> str:
 
 def workers(spec: ReplicaSpec, environment: Environment) -> int:
     """How many processes the container serves with: what the user says, else the environment, else one for each CPU."""
-    return min(_wanted_workers(spec) or environment.workers or max(1, spec.cpus), MAX_WORKERS)
-
-
-def _wanted_workers(spec: ReplicaSpec) -> int:
-    """What the user says; 0: nothing, or nonsense."""
-    text = spec.environment.get(WORKERS, "").strip()
-    return int(text) if text.isdecimal() and text.isascii() and len(text) < 5 else 0
+    return min(variables.wanted_workers(spec.environment) or environment.workers or max(1, spec.cpus), MAX_WORKERS)
 
 
 async def launch(spec: ReplicaSpec, tools: Tools, prepared: Prepared, log: LogWriter, doors: Doors) -> Process:

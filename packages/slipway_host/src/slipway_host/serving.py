@@ -8,7 +8,7 @@ import sys
 import traceback
 from typing import TYPE_CHECKING, Callable
 
-from . import crew, flavours
+from . import crew, flavours, server_variables
 from .contract import Place
 from .service import Service
 from .slots import WIDTH, Slots
@@ -33,6 +33,7 @@ def load(config: Config) -> Service | None:
     """The loaded model; None after a failure, which is then in the log and in a report."""
     place = Place(config.model_dir, config.code_dir, os.environ)
     sys.path.append(os.path.join(os.path.dirname(__file__), "shims"))  # last: the real packages win
+    server_variables.set_up_logging(os.environ)
     try:
         if config.debugger:
             from . import debugger  # noqa: PLC0415  only where it is asked for
@@ -64,7 +65,13 @@ def serve(
     ready: Callable[[], None],
 ) -> None:
     """Until SIGTERM."""
-    limits = Limits(config.invoke_seconds, config.grace_seconds, config.request_bytes, config.response_bytes)
+    limits = Limits(
+        config.invoke_seconds,
+        config.grace_seconds,
+        config.request_bytes,
+        config.response_bytes,
+        server_variables.request_seconds(os.environ),
+    )
     arguments = (listener, service, shared.cells, index * WIDTH, limits)
     if service.batch is None:
         Worker(*arguments).run(ready)

@@ -6,6 +6,7 @@ deadline stands in the shared slot; the parent kills a worker that outlives it.
 
 from __future__ import annotations
 
+import math
 import select
 import signal
 import socket
@@ -32,13 +33,21 @@ _NAME = frames.NAME_HEADER.lower().encode()
 
 class Limits:
     """Of one worker: seconds a request may take when it names none, seconds more before the worker is killed, bytes of a
-    request and of an answer."""
+    request and of an answer; seconds after which it is killed even if the caller would wait."""
 
-    def __init__(self, invoke_seconds: float, grace_seconds: float, request_bytes: int, response_bytes: int) -> None:
+    def __init__(
+        self,
+        invoke_seconds: float,
+        grace_seconds: float,
+        request_bytes: int,
+        response_bytes: int,
+        server_seconds: float = math.inf,
+    ) -> None:
         self.invoke_seconds = invoke_seconds
         self.grace_seconds = grace_seconds
         self.request_bytes = request_bytes
         self.response_bytes = response_bytes
+        self.server_seconds = server_seconds
 
 
 class Worker:
@@ -98,7 +107,8 @@ class Worker:
     def begin(self, name: int, timeout_ms: int, now: float) -> None:
         """A request starts: its name and its deadline are published."""
         self.cells[self.base + slots.NAME] = name
-        self.cells[self.base] = now + (timeout_ms * 0.001 or self.limits.invoke_seconds) + self.limits.grace_seconds
+        patience = (timeout_ms * 0.001 or self.limits.invoke_seconds) + self.limits.grace_seconds
+        self.cells[self.base] = now + (patience if patience < self.limits.server_seconds else self.limits.server_seconds)
 
     def end(self) -> None:
         self.cells[self.base] = 0.0

@@ -20,7 +20,6 @@ _BATCH_SIZE, _BATCH_DELAY = "SAGEMAKER_TS_BATCH_SIZE", "SAGEMAKER_TS_MAX_BATCH_D
 _NO_EFFECT = {
     "SAGEMAKER_TS_MIN_WORKERS": "SAGEMAKER_MODEL_SERVER_WORKERS says how many workers there are",
     "SAGEMAKER_TS_MAX_WORKERS": "SAGEMAKER_MODEL_SERVER_WORKERS says how many workers there are",
-    "SAGEMAKER_TS_RESPONSE_TIMEOUT": "the endpoint's own limit holds",
 }
 """TorchServe's variables, and what holds instead."""
 
