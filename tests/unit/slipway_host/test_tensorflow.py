@@ -88,8 +88,9 @@ def test_no_model(model: Host, path: str, words: str) -> None:
 @pytest.mark.parametrize(
     ("script", "words"),
     [
-        ("def handler(data, context): return 1\n", "defines handler"),
         ("def input_handler(data, context): return 1\n", "both input_handler and output_handler"),
+        ("def output_handler(response, context): return 1\n", "both input_handler and output_handler"),
+        ("handle = 1\n", "must define handler"),
     ],
 )
 def test_scripts_that_are_refused(model: Host, script: str, words: str) -> None:
@@ -136,6 +137,17 @@ def test_rows_columns_versions_and_models(model: Host, tensorflow_env: str, made
     assert "word" in asks({"instances": [{"word": "a"}]}, "tfs-model-name=words", 400)["error"]
     assert "signature" in asks({"signature_name": "gone", "instances": [[1, 2]]}, status=400)["error"]
     assert "cannot be read as float32" in asks([["a", "b"]], status=400)["error"]
+    assert asks([[2, 4]], "tfs-model-name=half,tfs-model-version=1") == {"predictions": [[1.0, 2.0]]}  # an older one
+    assert "Specific(half, x)" in asks([[1, 2]], "tfs-model-version=x", 404)["error"]
+    for accept, told in (
+        ("application/jsonlines", "application/jsonlines"),
+        ("text/csv", JSON),
+        ("a/b, application/json", "a/b"),
+    ):
+        assert model.invoke(b"[[2, 4]]", content_type=JSON, accept=accept).headers["content-type"] == told
+    for kind in ("application/jsonlines", "application/jsons"):
+        assert json.loads(model.invoke(b"[2, 4]\n[6, 8]\n", kind).text) == {"predictions": [[2.0, 3.0], [4.0, 5.0]]}
+    assert model.invoke(b"[[2, 4]]").status == 415
     unknown = model.invoke(b"x", content_type="application/xml")
     assert (unknown.status, json.loads(unknown.text)) == (415, {"error": "Unsupported Media Type: application/xml"})
     assert json.loads(model.invoke(b"2,4", content_type="text/csv").text) == {"predictions": [[2.0, 3.0]]}
@@ -153,6 +165,40 @@ def test_two_handlers(model: Host, tensorflow_env: str, made: Path) -> None:
     assert wrong.status == 500
     assert "shape" in json.loads(wrong.text)["error"]
     assert model.invoke(b"x y", content_type="application/x-mine").status == 500
+
+
+@pytest.mark.heavy
+def test_a_handler_posts_to_the_model_itself(model: Host, tensorflow_env: str, made: Path) -> None:
+    """With requests, as AWS's examples do; it is also told the model's state, and what is wrong with its requests."""
+    with_models(model, tensorflow_env, made, "half").script(
+        "import json, requests\n"
+        "def handler(data, context):\n"
+        "    if context.request_content_type == 'text/state':\n"
+        "        return requests.get(context.rest_uri.rsplit(':', 1)[0]).content, 'application/json'\n"
+        "    if context.request_content_type == 'text/elsewhere':\n"
+        "        there = '/'.join(context.rest_uri.split('/')[:3]) + '/v1/models/half'\n"
+        "        return str(requests.get(there).status_code), 'text/plain'\n"
+        "    answer = requests.post(context.rest_uri, data=data.read())\n"
+        "    return json.dumps([answer.status_code, answer.json()]), context.accept_header\n"
+        "def input_handler(data, context): raise ValueError('handler goes first')\n"
+    )
+    model.start(workers=2, cpus=2)
+    for index in (0, 1, 0):
+        reply = model.invoke(b'{"instances": [[2, 4]]}', "text/x", "a/b", index)
+        assert (json.loads(reply.text), reply.headers["content-type"]) == ([200, {"predictions": [[2.0, 3.0]]}], "a/b")
+    old = ask(
+        model.worker(),
+        "POST",
+        "/invocations",
+        b'{"inputs": [[2, 4]]}',
+        {"X-Amzn-SageMaker-Custom-Attributes": "tfs-model-version=1"},
+    )
+    assert json.loads(old.text) == [200, {"outputs": [[1.0, 2.0]]}]
+    assert json.loads(model.invoke(b"{nonsense").text)[0] == 400
+    assert json.loads(model.invoke(b'{"instances": [[1]]}').text)[0] == 400
+    states = json.loads(model.invoke(b"", "text/state").text)["model_version_status"]
+    assert [(each["version"], each["state"]) for each in states] == [("2", "AVAILABLE"), ("1", "AVAILABLE")]
+    assert model.invoke(b"", "text/elsewhere").text == "404"
 
 
 @pytest.mark.heavy

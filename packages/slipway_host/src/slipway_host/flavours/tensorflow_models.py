@@ -26,7 +26,7 @@ def tensorflow() -> Any:
 
 
 class SavedModel:
-    """One model, its newest version."""
+    """One version of one model."""
 
     def __init__(self, name: str, version: int, folder: str) -> None:
         """Raises what tensorflow raises."""
@@ -134,9 +134,40 @@ def _by_row(outputs: dict[str, Any], count: int) -> list[Any]:
     return [{name: column[index] for name, column in values.items()} for index in range(count)]
 
 
-def find(place: Place) -> dict[str, tuple[int, str]]:
-    """Name → newest version and its folder, of every `[<name>/]<digits>/saved_model.pb`. Raises LoadError."""
-    found: dict[str, tuple[int, str]] = {}
+class Models:
+    """All models of an archive. The newest version of each is loaded at once, an older one when it is first asked for."""
+
+    def __init__(self, place: Place) -> None:
+        """Raises LoadError, and what tensorflow raises."""
+        self._folders = find(place)
+        self._loaded: dict[tuple[str, int], SavedModel] = {}
+        for name, versions in self._folders.items():
+            place.stage = f"loading {os.path.relpath(versions[max(versions)], place.model_dir)}/saved_model.pb"
+            self.model(name, "")
+
+    @property
+    def names(self) -> list[str]:
+        return list(self._folders)
+
+    def versions(self, name: str) -> list[int]:
+        return sorted(self._folders.get(name, ()), reverse=True)
+
+    def model(self, name: str, version: str) -> SavedModel:
+        """Raises Refused (404), and what tensorflow raises."""
+        versions = self._folders.get(name, {})
+        wanted = int(version) if version.isdigit() and len(version) < 20 else max(versions, default=-1)
+        if wanted not in versions or (version and not version.isdigit()):
+            which = f"Specific({name}, {version})" if version else f"Latest({name})"
+            raise Refused(404, f"Servable not found for request: {which}")
+        loaded = self._loaded.get((name, wanted))
+        if loaded is None:
+            loaded = self._loaded[name, wanted] = SavedModel(name, wanted, versions[wanted])
+        return loaded
+
+
+def find(place: Place) -> dict[str, dict[int, str]]:
+    """Name → version → folder, of every `[<name>/]<digits>/saved_model.pb`. Raises LoadError."""
+    found: dict[str, dict[int, str]] = {}
     for folder, inner, names in os.walk(place.model_dir):
         inner[:] = sorted(name for name in inner if name not in ("code", "variables", "assets"))
         version = os.path.basename(folder)
@@ -144,7 +175,7 @@ def find(place: Place) -> dict[str, tuple[int, str]]:
             continue
         parent = os.path.dirname(folder)
         name = "model" if os.path.samefile(parent, place.model_dir) else os.path.basename(parent)
-        found[name] = max(found.get(name, (-1, "")), (int(version), folder))
+        found.setdefault(name, {})[int(version)] = folder
     if found:
         return found
     mend = "export with model.export('export/1') or tf.saved_model.save, and pack: `tar -czf model.tar.gz -C export .`"
