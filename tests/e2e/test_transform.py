@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Mapping
 from typing import Any
@@ -14,6 +16,8 @@ from tests.e2e.deployments import ROLE, SCRIPT_MODE, SKLEARN, Deployments, scrip
 
 MODEL = """
 import os
+import subprocess
+import sys
 import time
 
 def model_fn(model_dir):
@@ -261,3 +265,24 @@ def test_a_pipeline_walks_each_batch(batch: Batch) -> None:
 
 def test_nothing_is_left_of_jobs_that_ended(batch: Batch) -> None:
     until(lambda: not batch.server.processes("slipway_host"), 15.0)
+
+
+def slipway(batch: Batch, *arguments: str) -> str:
+    command = [sys.executable, "-m", "slipway.cli.main", "transform", "--data-dir", str(batch.server.launched.data_dir)]
+    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=30, check=False)
+    return done.stdout + done.stderr
+
+
+def test_the_command_lists_watches_and_reports(batch: Batch) -> None:
+    batch.put({"told/a": b"fine\n", "told/b": b"poison\n"})
+    batch.run("told", "told/", "Failed", source=CSV, output=LINES, ModelClientConfig={"InvocationsMaxRetries": 0})
+    assert "1 of 2 objects, 1 records, 1 objects failed" in slipway(batch, "list")
+    assert "Failed   1 of 2 objects" in slipway(batch, "watch", "told")
+    report = slipway(batch, "report", "told").splitlines()
+    assert report[0].startswith("done     s3://data/told/a  1 records")
+    assert report[1].startswith("failed   s3://data/told/b  0 records")
+    assert "Bad HTTP status received from algorithm: 500" in report[1]
+    (failed,) = slipway(batch, "report", "told", "--state", "failed", "--json").splitlines()
+    assert json.loads(failed)["key"] == "told/b"
+    assert "only a job that is InProgress can be stopped" in slipway(batch, "stop", "told")
+    assert "There is no transform job none" in slipway(batch, "watch", "none")

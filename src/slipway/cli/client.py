@@ -29,15 +29,15 @@ def one_line() -> Iterator[None]:
         raise UsageError(f"slipway does not answer: {error}") from None
 
 
-def connect(args: argparse.Namespace, service: str) -> Any:
-    """A client; UsageError when no slipway runs in the data directory."""
+def connect(args: argparse.Namespace, service: str, region: str | None = None) -> Any:
+    """A client (`region`: another than the environment's); UsageError when no slipway runs in the data directory."""
     data_dir = data_directory(args, os.environ)
     if not running(data_dir):
         raise UsageError(f"no slipway runs in {data_dir}: type `slipway up` in another shell (or give --data-dir)")
     environment = client_environment(data_dir, "")
     return botocore.session.Session().create_client(
         service,
-        region_name=environment["AWS_REGION"],
+        region_name=region or environment["AWS_REGION"],
         endpoint_url=environment["AWS_ENDPOINT_URL"],
         aws_access_key_id=environment["AWS_ACCESS_KEY_ID"],
         aws_secret_access_key=environment["AWS_SECRET_ACCESS_KEY"],

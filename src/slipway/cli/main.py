@@ -18,6 +18,7 @@ COMMANDS = {
     "status": "what runs: roles, endpoints, replicas",
     "logs": "print (and follow) an endpoint's log",
     "async": "asynchronous requests: list, status, cancel, replay, dead, purge, watch",
+    "transform": "batch transform jobs: list, watch, report, stop",
     "scaling": "what scales an endpoint, what it decided and why: list, explain",
     "serve": "run one model in the foreground, load it again when its code changes",
     "pack": "make a correct model.tar.gz from a folder, or say what is wrong with one",
@@ -56,7 +57,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _overview() -> str:
-    lines = [f"  {name:8} {summary}" for name, summary in COMMANDS.items()]
+    lines = [f"  {name:9} {summary}" for name, summary in COMMANDS.items()]
     return "\n".join(
         [
             "usage: slipway COMMAND [OPTIONS]",

@@ -239,6 +239,7 @@ class Control:
             async_rules=rules,
             async_arrived=lambda places: self.asynchronous.link.arrived(places),
             async_ended=lambda result: self.asynchronous.link.ended(result),
+            transform_records=lambda job: sum(self.transforms.link.under_way.get(job, {}).values()),
             exposition=lambda: self.exposition.text(),
         )
 

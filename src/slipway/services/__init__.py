@@ -47,6 +47,8 @@ class World:
     """Requests were queued for these endpoints, and committed: wake whoever claims or scales."""
     async_ended: Callable[[Result], None] = lambda result: None
     """A transaction ended requests, or put them back, and is committed: metrics, log lines, word to dispatchers."""
+    transform_records: Callable[[str], int] = lambda job: 0
+    """Records that the objects of the job of this ARN have done that are under way."""
     exposition: Callable[[], Awaitable[str]] | None = None
     """What Prometheus is told."""
 
