@@ -123,6 +123,8 @@ class Settings:
     """`auto`: bubblewrap where the probe passes, with a warning where not; `required`: refuse to start without; `off`."""
     replica_memory_bytes: int = 0
     """Upper bound of a replica's memory beside its instance type's; 0: none."""
+    gpu_sharing: int = 1
+    """Instances that one GPU may belong to."""
     describe_wait_seconds: float = 5.0
     """How long a Describe of something in transition may hold its answer (design.md 4, "waiting")."""
     stop_grace_seconds: float = 2.0

@@ -17,6 +17,7 @@ from pathlib import Path
 from slipway.cli.environment import running
 from slipway.cli.options import add_options, build_settings
 from slipway.replicas.cgroups import Cgroups
+from slipway.replicas.devices import find_devices
 from slipway.replicas.sandbox import Sandbox
 from slipway.settings import Settings
 from slipway.store.engines import StoreUnavailable, ask_version
@@ -56,6 +57,7 @@ def _findings(settings: Settings) -> Iterator[Finding]:
     yield _uv()
     yield _sandbox(settings)
     yield _memory_limits()
+    yield _gpu()
     yield _port(settings)
     if settings.database_url is not None:
         yield _database(settings.database_url)
@@ -92,6 +94,18 @@ def _memory_limits() -> Finding:
         return Finding("memory limits", None, told, "run as root, or let your session delegate cgroups")
     finally:
         groups.close()
+
+
+def _gpu() -> Finding:
+    found = find_devices()
+    if not found:
+        return Finding("gpu", True, "no CUDA device; images for gpu run on the CPU")
+    told = ", ".join(f"{device.index}: {device.name or device.node}" for device in found)
+    if not os.path.exists("/dev/nvidia-uvm"):
+        return Finding(
+            "gpu", None, f"{told}; /dev/nvidia-uvm is missing, without which CUDA does not start", "nvidia-modprobe -u -c=0"
+        )
+    return Finding("gpu", True, told)
 
 
 def _port(settings: Settings) -> Finding:

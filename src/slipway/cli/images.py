@@ -14,6 +14,7 @@ from slipway.cli import images_directories
 from slipway.cli.options import UsageError, add_location, build_settings
 from slipway.core.images import parse_image
 from slipway.replicas.cached import list_cached, remove
+from slipway.replicas.devices import find_devices
 from slipway.replicas.environments import Environments
 from slipway.replicas.failures import CannotRun
 
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
         return _list(settings.cache_dir)
     if args.action == "prune":
         return _prune(settings.cache_dir, timedelta(days=args.unused_for))
-    environments = Environments(settings.cache_dir)
+    environments = Environments(settings.cache_dir, gpu=bool(find_devices()))
     try:
         if args.action == "add":
             return asyncio.run(images_directories.add(environments, args, Progress()))

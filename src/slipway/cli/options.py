@@ -46,6 +46,13 @@ def _size(text: str) -> int:
     return int(float(body.rstrip("kmg")) * factor)
 
 
+def _positive(text: str) -> int:
+    number = int(text)
+    if not 0 < number < 1000:
+        raise ValueError(text)
+    return number
+
+
 def _seconds(text: str) -> float:
     seconds = float(text)
     if not 0 < seconds < 1e6:
@@ -94,6 +101,7 @@ OPTIONS: tuple[Option, ...] = (
     Option("tls-key", str, None, "private key, PEM", metavar="FILE"),
     Option("sandbox", str, "auto", "isolation of model processes", choices=("auto", "required", "off")),
     Option("replica-memory", _size, 0, "upper bound of one model process's memory, e.g. 2GiB", metavar="SIZE"),
+    Option("gpu-sharing", _positive, 1, "instances that may share one GPU", metavar="N"),
     Option("s3-endpoint", str, None, "keep objects in this S3 instead of the data directory", metavar="URL"),
     Option("s3-access-key", str, None, "its access key (better: SLIPWAY_S3_ACCESS_KEY)", metavar="ID"),
     Option("s3-secret-key", str, None, "its secret: SLIPWAY_S3_SECRET_KEY or the file, never an argument", metavar="SECRET"),
@@ -265,6 +273,7 @@ def build_settings(args: argparse.Namespace, environ: Mapping[str, str]) -> Sett
         external_s3=external,
         sandbox=values["sandbox"],
         replica_memory_bytes=values["replica-memory"],
+        gpu_sharing=values["gpu-sharing"],
         notify_allow=values["notify-allow"],
         commit_group=max(1, values["commit-group"]),
         log_level=values["log-level"],

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from slipway.core.deployments import VariantSpec
-from slipway.core.limits import InstanceType, container_size
+from slipway.core.limits import InstanceType, container_size, gpu_count
 from slipway.core.replicas import Artifact, Failure, ReplicaSpec, container_id
 from slipway.names import S3Location, endpoint_log_group, parse_s3_uri
 from slipway.store.resources import ReplicaRow
@@ -167,6 +167,7 @@ def replica_spec(
         isolated=variant.isolated,
         memory_bytes=size.memory_bytes,
         cpus=size.cpus,
+        gpus=gpu_count(variant.instance_type),
         start_timeout=variant.start_seconds or making.start_seconds,
         fetch_timeout=variant.download_seconds or DOWNLOAD_SECONDS,
         asynchronous=asynchronous,

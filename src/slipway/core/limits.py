@@ -74,6 +74,38 @@ def _leading_letters(family: str) -> str:
     return family
 
 
+_GPU_FAMILIES = frozenset(("g", "gr", "p"))
+_GPUS: Mapping[str, int] = {
+    "p2.8xlarge": 8,
+    "p2.16xlarge": 16,
+    "p3.8xlarge": 4,
+    "p3.16xlarge": 8,
+    "p3dn.24xlarge": 8,
+    "p4d.24xlarge": 8,
+    "p4de.24xlarge": 8,
+    "p5.48xlarge": 8,
+    "p5e.48xlarge": 8,
+    "p5en.48xlarge": 8,
+    "p6-b200.48xlarge": 8,
+    "p6-b300.48xlarge": 8,
+    "p6e-gb200.36xlarge": 4,
+    "g4dn.12xlarge": 4,
+    **{f"{family}.{size}xlarge": count for family in ("g5", "g6", "g6e") for size, count in ((12, 4), (24, 4), (48, 8))},
+    "g7e.12xlarge": 2,
+    "g7e.24xlarge": 4,
+    "g7e.48xlarge": 8,
+}
+"""Of instance types with more than one."""
+
+
+def gpu_count(name: str) -> int:
+    """GPUs of `ml.<family>.<size>`; 0 for a family without any."""
+    _, _, rest = name.partition(".")
+    if _leading_letters(rest.partition(".")[0]) not in _GPU_FAMILIES:
+        return 0
+    return _GPUS.get(rest, 1)
+
+
 def container_size(name: str, machine: InstanceType, memory_bound: int = 0) -> InstanceType:
     """What one container of an instance of this type may use here: never more than the machine has, or than `memory_bound`."""
     wanted = instance_type(name)

@@ -16,7 +16,7 @@ MAX_REASON = 1024
 
 _DOWNLOAD = frozenset({"fetch-missing", "fetch-failed"})
 _EXTRACT = frozenset({"not-an-archive", "hostile-archive"})
-_OUR_OWN = frozenset({"unknown-image", "isolation", "disk-full", "environment", "internal"})
+_OUR_OWN = frozenset({"unknown-image", "isolation", "disk-full", "gpu", "environment", "internal"})
 """Kinds for which AWS has no sentence that fits: the cause speaks for itself."""
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _NOISE = re.compile(r"\[slipway\] |[~^ ]+$|Traceback \(most recent call last\):$")

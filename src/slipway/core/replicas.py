@@ -54,6 +54,8 @@ class ReplicaSpec:
     start_timeout: float = 480.0
     """Seconds from the container's start to its first good ping."""
     fetch_timeout: float = 3600.0
+    gpus: int = 0
+    """GPUs of the instance type."""
     asynchronous: bool = False
     """Its requests come from a dispatcher: the limits of asynchronous bodies hold, not those of real time."""
     position: int = 0
@@ -67,7 +69,7 @@ class Failure:
     kind: str
     """fetch-missing, fetch-failed, not-an-archive, hostile-archive, archive-too-large, no-model, syntax-error, import-error,
     model-fn-error, pickle-version, exited, out-of-memory, no-ping, no-serve, requirements, environment, unknown-image,
-    isolation, disk-full, start-timeout, internal."""
+    isolation, disk-full, gpu, start-timeout, internal."""
     message: str
     """One or a few sentences, without the container's name; names cause and mend."""
     log_tail: tuple[str, ...] = ()

@@ -23,6 +23,7 @@ from dataclasses import dataclass, field, replace
 
 from uv import find_uv_bin
 
+from slipway.core.images import parse_image
 from slipway.replicas import triton
 from slipway.replicas.cached import COMPLETE, hold, note_use
 from slipway.replicas.directory_images import DirectoryImage, DirectoryImages
@@ -97,12 +98,15 @@ class Environments:
         *,
         environ: Mapping[str, str] | None = None,
         own: Interpreter | None = None,
+        gpu: bool = False,
         build_seconds: float = 1800.0,
     ) -> None:
         self._folder = f"{cache_dir}/environments"
         self._uv_cache = f"{cache_dir}/uv"
         self._environ = os.environ if environ is None else environ
         self._own = own or own_interpreter()
+        self._gpu = gpu
+        """This machine has one."""
         self._others: list[Interpreter] | None = None
         self._build_seconds = build_seconds
         self._locks: dict[str, asyncio.Lock] = {}
@@ -113,9 +117,10 @@ class Environments:
         if (directory := await asyncio.to_thread(self.directories.find, image)) is not None:
             return runtime_of_directory(directory, self._own)
         if triton.is_triton(image):
-            return runtime_of_directory(await asyncio.to_thread(triton.directory_image, image, self._own), self._own)
+            found = await asyncio.to_thread(triton.directory_image, image, self._own)
+            return replace(runtime_of_directory(found, self._own), gpu=self._gpu and parse_image(image).device == "gpu")
         await self._look_around(image)
-        return runtime_of(image, self._own, lambda: self._others or [])
+        return runtime_of(image, self._own, lambda: self._others or [], gpu=self._gpu)
 
     async def ensure(
         self, image: str, progress: Progress, *, wanted: Wanted | None = None, isolated: bool = False, engine: bool = False

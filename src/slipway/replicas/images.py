@@ -77,6 +77,8 @@ class Runtime:
     """Packages that indexes have as source only; they are built."""
     engine: Runtime | None = None
     """What must run instead if the model archive needs it: Spark, for a pipeline that Spark saved itself."""
+    gpu: bool = False
+    """The image asks for a GPU, and what runs uses one."""
 
 
 _OLD_NUMPY = ("numpy<2", "pandas<3")
@@ -104,6 +106,9 @@ _XGBOOST = (
 _TORCH = "torch==2.13.0+cpu"
 """PyPI's own build carries 3 GB of CUDA. PyTorch's index has this one, or a folder in UV_FIND_LINKS or PIP_FIND_LINKS."""
 _TORCH_BESIDE = ("numpy", "scipy", "pandas<3", "pillow", "requests")
+_CUDA = "torch==2.13.0,!=2.13.0+cpu"
+"""Where the image asks for gpu and there is one: PyPI's own build."""
+_CUDA_INDEX = ("--torch-backend", "auto")
 _CPU_INDEX = ("--torch-backend", "cpu")
 _PYTORCH = (Release(_TORCH, ((3, 10), (3, 14)), _TORCH_BESIDE, otherwise=_CPU_INDEX),)
 _TRANSFORMERS = (
@@ -133,8 +138,10 @@ _ALSO = ("joblib", "boto3")
 """What AWS's images of both carry beside, at any version."""
 
 
-def runtime_of(uri: str, own: Interpreter, others: Callable[[], Sequence[Interpreter]]) -> Runtime:
+def runtime_of(uri: str, own: Interpreter, others: Callable[[], Sequence[Interpreter]], *, gpu: bool = False) -> Runtime:
     """What runs for the image `uri`. `others` (asked only when `own` has no exact release) finds further interpreters.
+
+    `gpu`: this machine has one.
 
     CannotRun, kind unknown-image, for an image that nothing here can run.
     """
@@ -148,11 +155,25 @@ def runtime_of(uri: str, own: Interpreter, others: Callable[[], Sequence[Interpr
     wanted = _minor(asked) if asked else releases[-1].minor
     release, interpreter = _choose(releases, wanted, own, others)
     python = ".".join(map(str, interpreter.version))
-    title = f"{name} {release.version} " + (f"on {release.on} " if release.on else "") + f"(python {python})"
     requirements = (release.requirement, *release.beside, *(() if release.algorithm else _ALSO))
+    cuda = gpu and image.device == "gpu" and _TORCH in requirements
+    title = (
+        f"{name} {release.version} " + (f"on {release.on} " if release.on else "") + "with CUDA " * cuda + f"(python {python})"
+    )
     notes = tuple(_notes(image, name, release, wanted, f"{release.version} on Python {python}", len(releases) == 1))
     flavour = image.framework.replace("-", "_")
-    return Runtime(flavour, title, requirements, interpreter, notes, otherwise=release.otherwise)
+    if not cuda:
+        notes += tuple(_device_notes(image, release.on or name, gpu))
+        return Runtime(flavour, title, requirements, interpreter, notes, otherwise=release.otherwise)
+    requirements = tuple(_CUDA if each == _TORCH else each for each in requirements)
+    return Runtime(flavour, title, requirements, interpreter, notes, otherwise=_CUDA_INDEX, gpu=True)
+
+
+def _device_notes(image: Image, name: str, gpu: bool) -> Iterator[str]:
+    if image.device == "gpu" and not gpu:
+        yield f"the image asks for gpu, and no CUDA device is present on this machine; the CPU build of {name} runs"
+    elif image.device != "cpu":
+        yield f"the image asks for {image.device}; the CPU build of {name} runs"
 
 
 def _sparkml(image: Image, own: Interpreter, others: Callable[[], Sequence[Interpreter]]) -> Runtime:
@@ -176,8 +197,6 @@ def _notes(image: Image, name: str, release: Release, wanted: Version, runs: str
         yield f"{name} {shown} {why}: {runs} runs instead"
     if image.framework == "huggingface" and image.base != "pytorch":
         yield f"the image is built on {image.base}; {release.on} runs instead, and reads the weights of PyTorch"
-    if image.device != "cpu":
-        yield f"the image asks for {image.device}; the CPU build of {release.on or name} runs"
 
 
 def runtime_of_directory(image: DirectoryImage, own: Interpreter) -> Runtime:

@@ -8,7 +8,7 @@ import json
 import os
 import posixpath
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from slipway.backing.log_writer import LogWriter
@@ -16,9 +16,11 @@ from slipway.core.replicas import Artifact, ReplicaSpec
 from slipway.replicas import containers, variables
 from slipway.replicas.artifacts import Artifacts, Holding
 from slipway.replicas.cgroups import Cgroup, Cgroups
+from slipway.replicas.devices import Device, Devices, declined
 from slipway.replicas.doors import Doors
 from slipway.replicas.environments import Environment, Environments
 from slipway.replicas.failures import cannot
+from slipway.replicas.images import Runtime
 from slipway.replicas.ports import PortRanges
 from slipway.replicas.process import Process, spawn
 from slipway.replicas.requirements import find_requirements, read_requirements
@@ -59,6 +61,8 @@ class Tools:
     """Of a request to a replica of an asynchronous endpoint."""
     ports: PortRanges = field(default_factory=PortRanges)
     """For containers that stand beside others in one instance."""
+    devices: Devices = field(default_factory=Devices)
+    """This machine's GPUs."""
     _next_uid: int = field(default=0)
 
     def run_dir(self, spec: ReplicaSpec) -> str:
@@ -82,6 +86,8 @@ class Prepared:
     cgroup: Cgroup | None
     memory_bytes: int
     notes: tuple[str, ...]
+    devices: tuple[Device, ...] = ()
+    """GPUs that it gets."""
 
 
 def effective_memory(spec: ReplicaSpec, tools: Tools) -> int:
@@ -108,7 +114,8 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
     if spec.isolated and tools.sandbox.bwrap is None:
         message = f"Network isolation was asked for and cannot be had: {tools.sandbox.reason}."
         raise cannot("isolation", message, tools.sandbox.mend)
-    await tools.environments.runtime(spec.image)  # an unknown image fails before anything is fetched
+    runtime = await tools.environments.runtime(spec.image)  # an unknown image fails before anything is fetched
+    devices = await _take_devices(spec, tools, runtime, holdings)
     building = asyncio.create_task(tools.environments.ensure(spec.image, progress))
     try:
         trees = await _fetch(spec, tools, holdings, progress)
@@ -116,13 +123,14 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
     finally:
         building.cancel()
         await asyncio.wait([building])
-    notes = list(environment.notes)
     if environment.directory is None:
         engine = await asyncio.to_thread(needs_spark, environment.flavour, trees.get(MODEL))
         if engine:
             environment = await tools.environments.ensure(spec.image, progress, engine=True)
         environment = await _with_requirements(spec, tools, trees, progress, engine=engine) or environment
-        notes = [*environment.notes, *variables.notes(spec.environment)]
+    notes = [*environment.notes, *_gpu_notes(spec, tools, devices)]
+    if environment.directory is None:
+        notes += variables.notes(spec.environment)
     else:
         containers.check(spec)
         sandboxed = tools.sandbox.bwrap is not None
@@ -146,7 +154,28 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
         notes.append(f"memory is limited for each process alone: {tools.cgroups.reason}")
     uid = tools.take_uid()
     run_dir = await asyncio.to_thread(_make_run_dir, tools.run_dir(spec))
-    return Prepared(environment, trees, run_dir, uid, cgroup, memory, tuple(notes))
+    return Prepared(environment, trees, run_dir, uid, cgroup, memory, tuple(notes), devices)
+
+
+async def _take_devices(spec: ReplicaSpec, tools: Tools, runtime: Runtime, holdings: list[Holding]) -> tuple[Device, ...]:
+    """GPUs, where the machine has some, the image asks for them (a container of its own: the instance type) and the model's
+    Environment does not hide them. CannotRun."""
+    wanted = runtime.gpu or (runtime.directory is not None and spec.gpus > 0)
+    if not tools.devices.found or declined(spec.environment) or not wanted:
+        return ()
+    label = f"{spec.endpoint}/{spec.variant}"
+    devices = await tools.devices.take(spec.instance, label, max(1, spec.gpus))
+    holdings.append(Holding("", lambda: tools.devices.release(spec.instance)))
+    return devices
+
+
+def _gpu_notes(spec: ReplicaSpec, tools: Tools, devices: tuple[Device, ...]) -> Iterator[str]:
+    if devices:
+        yield tools.devices.note(devices)
+        if len(devices) < spec.gpus:
+            yield f"the instance type has {spec.gpus} GPUs, this machine {len(devices)}"
+    elif spec.gpus and not tools.devices.found:
+        yield "the instance type has a GPU; no CUDA device is present on this machine, and the model runs on the CPU"
 
 
 async def _fetch(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], progress: Progress) -> dict[str, str]:
@@ -194,7 +223,7 @@ async def launch(spec: ReplicaSpec, tools: Tools, prepared: Prepared, log: LogWr
     model = MODEL if sandboxed else prepared.trees.get(MODEL, f"{prepared.run_dir}/model")
     code = (CODE if sandboxed else prepared.trees[CODE]) if CODE in prepared.trees else None
     config = _config(spec, tools, prepared, model, code) | doors.config()
-    environment = _variables(spec, prepared.environment, tools)
+    environment = _variables(spec, prepared, tools)
     confinement = Confinement(
         run_dir=prepared.run_dir,
         binds=prepared.trees,
@@ -203,6 +232,7 @@ async def launch(spec: ReplicaSpec, tools: Tools, prepared: Prepared, log: LogWr
         uid=prepared.uid,
         memory_bytes=prepared.memory_bytes,
         working_dir=MODEL,
+        devices=tools.devices.files(prepared.devices),
     )
     host = [prepared.environment.python, f"{tools.host_package}/__main__.py", "--config", f"{prepared.run_dir}/config.json"]
     return await _start(tools, prepared, log, doors, _Start(host, config, environment, confinement, model))
@@ -236,11 +266,13 @@ async def _launch_container(spec: ReplicaSpec, tools: Tools, prepared: Prepared,
         uid=prepared.uid,
         memory_bytes=prepared.memory_bytes,
         working_dir=plan.working_dir,
+        devices=tools.devices.files(prepared.devices),
         writable=containers.WRITABLE,
     )
     config = f"{prepared.run_dir}/config.json"
     host = [plan.python, "-I", "-S", f"{tools.host_package}/__main__.py", "--container", "--config", config]
-    start = _Start(host, plan.config | doors.config(), plan.variables, confinement, plan.working_dir)
+    known = {**plan.variables, **tools.devices.variables(prepared.devices, sandboxed=sandboxed)}
+    start = _Start(host, plan.config | doors.config(), known, confinement, plan.working_dir)
     return await _start(tools, prepared, log, doors, start)
 
 
@@ -300,24 +332,26 @@ def _config(spec: ReplicaSpec, tools: Tools, prepared: Prepared, model: str, cod
         "uid": None,
         "gid": None,
         "isolated": spec.isolated,
+        "gpu": bool(prepared.devices),
         "invoke_seconds": tools.invoke_seconds,
         "response_bytes": UNBOUNDED if spec.asynchronous else tools.response_bytes,  # the dispatcher bounds it
         "request_bytes": tools.async_body_bytes if spec.asynchronous else tools.request_bytes,
     }
 
 
-def _variables(spec: ReplicaSpec, environment: Environment, tools: Tools) -> dict[str, str]:
+def _variables(spec: ReplicaSpec, prepared: Prepared, tools: Tools) -> dict[str, str]:
     """The container's whole environment: nothing of the keeper's. The user's own come last, as in a container's definition."""
     return {
-        "PATH": f"{environment.path}/bin:{SYSTEM_PATH}",
+        "PATH": f"{prepared.environment.path}/bin:{SYSTEM_PATH}",
         "LANG": "C.UTF-8",
         "HOME": "/tmp",  # noqa: S108  private to the sandbox, and writable
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
-        **environment.variables,
+        **prepared.environment.variables,
         **spec.platform,
         **spec.environment,
         **(tools.ports.take().variables() if spec.position else {}),
+        **tools.devices.variables(prepared.devices, sandboxed=tools.sandbox.bwrap is not None),
     }
 
 

@@ -67,6 +67,8 @@ class Confinement:
     memory_bytes: int
     working_dir: str
     hostname: str = "model.aws.local"
+    devices: Sequence[str] = ()
+    """Device files that it may use, at their own paths."""
     writable: Sequence[str] = ()
     """Folders of its own that it may write to, in memory, empty at first (beside /tmp)."""
 
@@ -154,7 +156,7 @@ class Sandbox:
         out += self._system(spec)
         readable = _outside_system(spec.readable)
         # Parents that bubblewrap makes by itself are closed to all but root (0700).
-        for path in _parents([*readable, *spec.binds, *spec.writable, spec.run_dir, f"{MODEL}/."], readable):
+        for path in _parents([*readable, *spec.binds, *spec.writable, *spec.devices, spec.run_dir, f"{MODEL}/."], readable):
             out += ["--perms", "0755", "--dir", path]
         size = ["--size", str(spec.memory_bytes)] if spec.memory_bytes else []
         for path in spec.writable:
@@ -163,6 +165,8 @@ class Sandbox:
             out += ["--ro-bind", path, path]
         for inside, outside in sorted(spec.binds.items()):
             out += ["--ro-bind", outside, inside]
+        for path in spec.devices:
+            out += ["--dev-bind", path, path]
         out += ["--ro-bind", spec.run_dir, spec.run_dir]
         # In a user namespace the root folder would be the replica's own.
         return [*out, "--remount-ro", "/", "--chdir", spec.working_dir]

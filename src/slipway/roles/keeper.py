@@ -27,6 +27,7 @@ from slipway.link.keeper import KeeperServer, KeeperStatus
 from slipway.link.start import encode_start
 from slipway.replicas.artifacts import Artifacts
 from slipway.replicas.cgroups import Cgroups
+from slipway.replicas.devices import Devices, find_devices
 from slipway.replicas.environments import Environments
 from slipway.replicas.keeper import Keeper
 from slipway.replicas.launch import Tools
@@ -291,13 +292,15 @@ def _make_tools(settings: Settings) -> Tools:
     )
     artifacts.open()
     logs = Logs(settings.logs_dir)
+    found = find_devices()
     return Tools(
         replicas_dir=f"{settings.run_dir}/r",
         host_package=_host_package(),
         sandbox=sandbox,
         cgroups=Cgroups.probe(name),
         artifacts=artifacts,
-        environments=Environments(settings.cache_dir),
+        environments=Environments(settings.cache_dir, gpu=bool(found)),
+        devices=Devices(found, settings.gpu_sharing),
         open_log=lambda spec: logs.writer(spec.account, spec.region, spec.log_group, spec.log_stream),
         memory_bytes=settings.replica_memory_bytes,
         invoke_seconds=settings.limits.invoke_seconds,

@@ -89,6 +89,14 @@ def test_sizes(tmp_path: Path) -> None:
     assert settings(tmp_path, "--replica-memory", "2g").replica_memory_bytes == 2 * 1024**3
 
 
+def test_sharing_of_gpus(tmp_path: Path) -> None:
+    assert settings(tmp_path).gpu_sharing == 1
+    assert settings(tmp_path, "--gpu-sharing", "3").gpu_sharing == 3
+    for wrong in ("0", "-1", "some", "1000"):
+        with pytest.raises(UsageError, match="instances that may share one GPU"):
+            settings(tmp_path, "--gpu-sharing", wrong)
+
+
 def test_the_run_folder_leaves_room_for_socket_names() -> None:
     deep = Path("/a/very/long/path") / ("x" * 200)
     assert len(f"{run_directory(deep)}/r/i-0123456789abcdef0.15/host.sock") < 100

@@ -67,7 +67,7 @@ def test_what_a_deep_learning_image_does_not_get_is_said() -> None:
     assert runs("pytorch-inference:2.13.0-cpu-py311").notes == ()
     assert runs("pytorch-inference:2.3-gpu-py311").notes == (
         "PyTorch 2.3 is asked for: 2.13.0 on Python 3.11 runs instead",
-        "the image asks for gpu; the CPU build of PyTorch runs",
+        "the image asks for gpu, and no CUDA device is present on this machine; the CPU build of PyTorch runs",
     )
     assert runs("huggingface-tensorflow-inference:2.6-transformers4.57-cpu-py38-ubuntu20.04").notes == (
         "the image is built on tensorflow; PyTorch 2.13.0 runs instead, and reads the weights of PyTorch",

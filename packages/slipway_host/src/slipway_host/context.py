@@ -67,7 +67,7 @@ class Context:
     def __init__(self, model_dir: str, headers: list[tuple[bytes, bytes]]) -> None:
         self.system_properties: dict[str, Any] = {
             "model_dir": model_dir,
-            "gpu_id": None,
+            "gpu_id": 0 if os.environ.get("CUDA_VISIBLE_DEVICES") else None,
             "batch_size": 1,
             "server_name": "slipway_host",
             "server_version": "1",

@@ -51,6 +51,8 @@ class Config:
         self.sockets: list[int] = list(values.get("sockets") or [])
         """Listening sockets that the keeper opened: the host's, then each worker's. None: we bind our own in `run_dir`."""
         self.report: int | None = values.get("report")
+        self.gpu = bool(values.get("gpu"))
+        """It has GPUs: each worker loads its model there by itself."""
         self.debugger = int(values.get("debugger") or 0)
         """Port on which a worker waits for a debugger; 0: none."""
         self.profile = bool(values.get("profile"))
@@ -247,7 +249,7 @@ class Parent:
             return 1
         gc.freeze()
         if first:
-            if guard.single_threaded():
+            if guard.single_threaded() and not self.config.gpu:  # CUDA does not outlive a fork
                 self.slots.sharing = slots.SHARED
                 return self._share(lambda number: self._serve(number, service, held), loaded=True)
             self.slots.sharing = slots.SEPARATE

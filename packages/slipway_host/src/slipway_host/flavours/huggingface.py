@@ -16,6 +16,7 @@ from ..service import Answer, Defaults, ScriptService, Service, failure
 from . import huggingface_codecs, toolkit
 from .flask import switch
 from .huggingface_task import folder_of, go_offline, task_of
+from .pytorch import device
 
 _FEATURES = (
     "automatic-speech-recognition",
@@ -98,7 +99,7 @@ def _pipeline(place: Place, defaults: _Defaults) -> Any:
     trust = place.environment.get("HF_TRUST_REMOTE_CODE", "").lower() == "true"
     part = "feature_extractor" if task in _FEATURES else "tokenizer"
     try:
-        return transformers.pipeline(task, model=folder, device="cpu", trust_remote_code=trust, **{part: folder})
+        return transformers.pipeline(task, model=folder, device=device(), trust_remote_code=trust, **{part: folder})
     except KeyError as error:
         if "Unknown task" not in str(error):
             raise

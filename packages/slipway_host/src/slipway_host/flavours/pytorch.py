@@ -45,11 +45,11 @@ class _Defaults(Defaults):
         array = codecs.decode_a(data, content_type, self._pickle)
         if codecs.media_type(content_type) in codecs.TEXT:
             array = array.astype("float32")
-        return torch().from_numpy(array).to(_device())
+        return torch().from_numpy(array).to(device())
 
     def predict_fn(self, data: Any, model: Any) -> Any:
         if model is not self._ready:
-            model.to(_device())
+            model.to(device())
             model.eval()
             self._ready = model
         with torch().no_grad():
@@ -64,7 +64,8 @@ class _Defaults(Defaults):
         return codecs.encode(prediction, kind), kind
 
 
-def _device() -> str:
+def device() -> str:
+    """Of the models: the GPU that this replica was given, else the CPU."""
     return "cuda" if torch().cuda.is_available() else "cpu"
 
 
@@ -130,7 +131,7 @@ def _torchscript(place: Place) -> Any:
     if os.path.getsize(path) == 0:
         raise LoadError("no-model", f"{models[0]} is empty.", "save the model again and pack the archive anew")
     try:
-        return torch().jit.load(path, map_location=_device())
+        return torch().jit.load(path, map_location=device())
     except RuntimeError as error:
         if "memory" in str(error):
             raise
