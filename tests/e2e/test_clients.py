@@ -64,7 +64,9 @@ def test_sdk_2_scikit_learn() -> None:
     assert offline(client_python(*SDK_2), str(HERE / "sdk_v2.py")).endswith("done\n")
 
 
-def test_sdk_2_xgboost(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def booster(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """A trained booster, and what it says of two rows."""
     shown = subprocess.run([*SLIPWAY, "images", "show", "--python", XGBOOST], check=True, capture_output=True, text=True)
     train = (
         "import sys, numpy as np, xgboost as xgb\n"
@@ -72,11 +74,27 @@ def test_sdk_2_xgboost(tmp_path: Path) -> None:
         "b = xgb.train({'max_depth': 3, 'nthread': 1}, xgb.DMatrix(x, y), 20); b.save_model(sys.argv[1])\n"
         "print(','.join(str(v) for v in b.predict(xgb.DMatrix(np.array([[0., 1.], [1., 0.]])))))\n"
     )
-    booster = tmp_path / "xgboost-model.ubj"
-    told = subprocess.run([shown.stdout.strip(), "-c", train, str(booster)], check=True, capture_output=True, text=True)
+    path = tmp_path_factory.mktemp("booster") / "xgboost-model.ubj"
+    told = subprocess.run([shown.stdout.strip(), "-c", train, str(path)], check=True, capture_output=True, text=True)
+    return {"BOOSTER": str(path), "EXPECTED": told.stdout.strip()}
+
+
+def test_sdk_2_xgboost(booster: dict[str, str]) -> None:
     script = str(HERE / "sdk_v2_xgboost.py")
-    output = offline(client_python(*SDK_2), script, BOOSTER=str(booster), EXPECTED=told.stdout.strip())
-    assert output.endswith("done\n")
+    assert offline(client_python(*SDK_2), script, BOOSTER=booster["BOOSTER"], EXPECTED=booster["EXPECTED"]).endswith("done\n")
+
+
+@pytest.mark.heavy
+def test_sdk_2_pipeline(booster: dict[str, str]) -> None:
+    assert offline(
+        client_python(*SDK_2), str(HERE / "sdk_v2_pipeline.py"), BOOSTER=booster["BOOSTER"], EXPECTED=booster["EXPECTED"]
+    ).endswith("done\n")
+
+
+@pytest.mark.heavy
+def test_aws_cli_several_containers() -> None:
+    aws = Path(client_python(*AWS_CLI)).parent / "aws"
+    assert offline("sh", str(HERE / "cli_several.sh"), AWS=str(aws)).endswith("done\n")
 
 
 def test_sdk_3() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from slipway.cli.launch import child_environment, temporary
-from tests.e2e.deployments import SKLEARN, Deployments
+from tests.e2e.deployments import SKLEARN, XGBOOST, Deployments
 from tests.e2e.environments import EXAMPLE, client_python
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -32,6 +32,24 @@ def test_realtime(server: Deployments) -> None:
     assert len(moments) == 5
     assert moments[-1] - moments[0] > 0.1  # it came in pieces
     assert server.sagemaker.list_models()["Models"] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "image", "words"),
+    [
+        ("pipeline_xgboost", XGBOOST, "of 30 rows are right; scores as computed here: True"),
+        pytest.param("pipeline_one_container", SKLEARN, "20 of 20 digits are right", marks=pytest.mark.heavy),
+        pytest.param("pipeline_image_ensemble", SKLEARN, "6 of 8 are right, 3 scans were mended", marks=pytest.mark.heavy),
+    ],
+)
+def test_pipelines(server: Deployments, name: str, image: str, words: str) -> None:
+    show = [sys.executable, "-m", "slipway.cli.main", "images", "show", "--python", image]
+    python = subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip()
+    command = [python, str(EXAMPLES / f"{name}.py")]
+    environment = child_environment(server.launched)
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    assert told.returncode == 0, told.stderr[-4000:]
+    assert words in told.stdout
 
 
 def test_async_autoscaling_in_its_short_form(tmp_path: Path) -> None:
