@@ -43,6 +43,12 @@ class Limits:
     """Attempts whose worker died under them, before a request fails as a dead letter."""
     async_kept_seconds: float = 7 * 86_400.0
     """How long the record of a settled request is kept, for status and replay."""
+    model_wait_seconds: float = 60.0
+    """How long a request waits for its model to be loaded; then 429 (ModelNotReadyException), and the load goes on."""
+    model_load_seconds: float = 360.0
+    """One load of a multi-model endpoint's model, download included."""
+    model_memory_share: float = 0.8
+    """Of an instance's memory: what the models loaded in it may take together."""
     archive_bytes: int = 64 * 1024**3
     """Unpacked size of a model archive."""
     archive_ratio: int = 200

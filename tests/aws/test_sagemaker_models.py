@@ -128,7 +128,10 @@ def test_accounts_and_regions_see_nothing_of_each_other(sm: SageMaker, cloud: Cl
         ({"ModelName": "-bad-"}, "modelName"),
         ({"Tags": [{"Key": "aws:x", "Value": "1"}]}, "aws:"),
         ({"Tags": [{"Key": "x", "Value": "1"}, {"Key": "x", "Value": "2"}]}, "Duplicate"),
-        ({"PrimaryContainer": {"Image": IMAGE, "Mode": "MultiModel"}}, "PrimaryContainer.Mode is MultiModel"),
+        (
+            {"PrimaryContainer": {"Image": IMAGE, "Mode": "MultiModel"}},
+            "A container whose Mode is MultiModel needs a ModelDataUrl",
+        ),
         ({"PrimaryContainer": {"ModelPackageName": "p"}}, "PrimaryContainer.ModelPackageName"),
         ({"InferenceExecutionConfig": {"Mode": "Direct"}}, "InferenceExecutionConfig.Mode is Direct"),
     ],

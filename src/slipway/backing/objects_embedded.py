@@ -66,6 +66,8 @@ class EmbeddedObjects(Objects):
         self._db = db
         self._blobs = Blobs(directory)
         self._now = now
+        self.written: Callable[[str, str], None] = _nobody_listens
+        """Told of bucket and key when an object has been put there and is committed."""
         self._tasks: set[asyncio.Task[Any]] = set()
         self._sweeping: asyncio.Task[None] | None = None
 
@@ -270,6 +272,7 @@ class EmbeddedObjects(Objects):
             return rows.put_object(conn, row, _expect(condition), origin)
 
         await self._commit(commit, taken.blobs)
+        self.written(bucket, key)
         return to_info(row)
 
     async def delete(
@@ -424,6 +427,7 @@ class EmbeddedObjects(Objects):
             return uploads.complete_upload(conn, found, chosen, row, _expect(completion.condition), origin)
 
         await self._commit(commit)
+        self.written(bucket, key)
         return to_info(row)
 
     async def _completed_before(self, bucket: str, key: str, upload: str) -> ObjectInfo | None:
@@ -461,6 +465,10 @@ class _EmbeddedReading(Reading):
 
     def close(self) -> None:
         self._release()
+
+
+def _nobody_listens(_bucket: str, _key: str) -> None:
+    """Before somebody does."""
 
 
 def owned(conn: Connection, bucket: str, account: str | None) -> rows.BucketRow:

@@ -20,6 +20,7 @@ COMMANDS = {
     "async": "asynchronous requests: list, status, cancel, replay, dead, purge, watch",
     "transform": "batch transform jobs: list, watch, report, stop",
     "scaling": "what scales an endpoint, what it decided and why: list, explain",
+    "models": "what a multi-model endpoint has loaded, and why not the rest; pin, unpin, preload",
     "serve": "run one model in the foreground, load it again when its code changes",
     "pack": "make a correct model.tar.gz from a folder, or say what is wrong with one",
     "images": "what stands in for images: list, pull, show, add, remove, prune",

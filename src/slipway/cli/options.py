@@ -60,6 +60,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 < share <= 1:
+        raise ValueError(text)
+    return share
+
+
 _KEY = re.compile(r"([A-Za-z0-9_-]{1,128}):([^:,\s]{1,128})(?::([0-9]{12}))?")
 
 
@@ -89,6 +96,9 @@ OPTIONS: tuple[Option, ...] = (
     Option("start-limit", _seconds, None, "a container's time for its first good ping (480 on AWS)", metavar="SECONDS"),
     Option("invoke-limit", _seconds, None, "a model's time for one answer (60 on AWS)", metavar="SECONDS"),
     Option("stream-limit", _seconds, None, "a model's time for a whole response stream (480 on AWS)", metavar="SECONDS"),
+    Option("model-wait-limit", _seconds, None, "how long a request waits for a model of many (60 on AWS)", metavar="SECONDS"),
+    Option("model-load-limit", _seconds, None, "one load of a model of many (360 on AWS)", metavar="SECONDS"),
+    Option("model-memory", _share, 0.8, "share of an instance's memory for the models loaded in it", metavar="SHARE"),
     Option("time-scale", float, 1.0, "divides metric periods, cooldowns and idle times; timestamps stay real", metavar="N"),
     Option(
         "scale-from-zero",
@@ -210,8 +220,10 @@ def _check_certificate(certificate: str, key: str) -> None:
 
 def _limits(values: Mapping[str, Any]) -> Limits:
     """The profile's, but for what was said in particular."""
-    said = {name: values[f"{name}-limit"] for name in ("start", "invoke", "stream") if values[f"{name}-limit"] is not None}
-    return replace(profile(values["limits"]), **{f"{name}_seconds": seconds for name, seconds in said.items()})
+    names = ("start", "invoke", "stream", "model-wait", "model-load")
+    said = {name: values[f"{name}-limit"] for name in names if values[f"{name}-limit"] is not None}
+    seconds = {f"{name.replace('-', '_')}_seconds": value for name, value in said.items()}
+    return replace(profile(values["limits"]), model_memory_share=values["model-memory"], **seconds)
 
 
 def build_settings(args: argparse.Namespace, environ: Mapping[str, str]) -> Settings:

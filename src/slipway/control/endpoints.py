@@ -416,9 +416,15 @@ class Endpoints:
 def _routed(routed: RoutedVariant, replicas: tuple[routing.Replica, ...], spec: VariantSpec | None) -> routing.Variant:
     if spec is None:
         return routing.Variant(routed.variant, routed.weight, replicas)
-    stages = tuple(routing.Stage(each.name, each.multi_model) for each in spec.containers)
-    balanced = spec.least_outstanding
-    return routing.Variant(routed.variant, routed.weight, replicas, least_outstanding=balanced, mode=spec.mode, stages=stages)
+    return routing.Variant(
+        routed.variant,
+        routed.weight,
+        replicas,
+        least_outstanding=spec.least_outstanding,
+        mode=spec.mode,
+        stages=tuple(routing.Stage(each.name, each.models) for each in spec.containers),
+        models=spec.models,
+    )
 
 
 def _every(connection: Connection) -> list[Resource]:

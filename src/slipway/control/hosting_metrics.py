@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 
 from slipway.backing.metrics import Metrics
 from slipway.core.histograms import of_quarters
+from slipway.core.models import ModelEvent
 from slipway.core.replicas import Usage, instance_of
 from slipway.core.routing import Endpoint, Variant
 from slipway.link.channel import Channel, LinkClosed, LinkError
@@ -31,6 +32,8 @@ CLOSE_SECONDS = 0.2
 """After a period's end, until zeros are published for what nobody counted in it; alarms look a little later."""
 FORGET_SECONDS = 900.0
 """After which the totals of a variant that is not in service any more go."""
+
+_MODEL_METRICS = {"downloaded": "ModelDownloadingTime", "loaded": "ModelLoadingTime", "unloaded": "ModelUnloadingTime"}
 
 Name = tuple[str, str, str, str]
 """Account, region, endpoint, variant."""
@@ -155,6 +158,8 @@ class HostingMetrics:
             told.ratio("InvocationModelErrors", counted.model_errors, count)
         elif counted.model_errors > 0:  # an answer that broke off in a later second than it began in
             told.add("InvocationModelErrors", 1.0, counted.model_errors)
+        told.ratio("ModelCacheHit", counted.model_hits, counted.model_hits + counted.model_misses)
+        told.durations("ModelLoadingWaitTime", counted.model_waits.total, counted.model_waits.buckets)
         told.durations("ModelLatency", counted.model.total, counted.model.buckets)
         told.durations("OverheadLatency", counted.overhead.total, counted.overhead.buckets)
 
@@ -175,6 +180,13 @@ class HostingMetrics:
             if (endpoint.account, endpoint.region, endpoint.name) == name[:3]:
                 return max(next((instances(v) for v in endpoint.variants if v.name == name[3]), 0), 1)
         return 1
+
+    def model_event(self, event: ModelEvent) -> None:
+        """What a keeper says of a model."""
+        metric = _MODEL_METRICS.get(event.kind)
+        if metric is not None and event.why != "gone":
+            name = (event.account, event.region, event.endpoint, event.variant)
+            _Told(self._metrics, name, self._now()).add(metric, event.seconds * 1e6, unit="Microseconds")
 
     # Each period
 
@@ -230,6 +242,8 @@ class HostingMetrics:
             if each.memory_limit > 0:
                 told.add("MemoryUtilization", each.memory_bytes / each.memory_limit * 100.0, unit="Percent")
             told.add("DiskUtilization", each.disk_percent, unit="Percent")
+            if each.loaded_models is not None:
+                told.add("LoadedModelCount", float(each.loaded_models))
         self._used = used
 
 

@@ -158,7 +158,10 @@ def replica_spec(
         container=part.container,
         image=variant.image,
         environment=variant.environment,
-        platform=platform(making, place, instance, None if variant.isolated else token),
+        platform={
+            **platform(making, place, instance, None if variant.isolated else token),
+            **({"SAGEMAKER_MULTI_MODEL": "true"} if variant.models is not None else {}),
+        },
         artifacts=artifacts,
         account=place.account,
         region=place.region,
@@ -172,6 +175,7 @@ def replica_spec(
         fetch_timeout=variant.download_seconds or DOWNLOAD_SECONDS,
         asynchronous=asynchronous,
         position=part.position,
+        models=variant.models.prefix if variant.models is not None else "",
     )
 
 

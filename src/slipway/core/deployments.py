@@ -13,6 +13,7 @@ from typing import Any
 
 from slipway.core.asynchronous import AsyncOptions
 from slipway.core.endpoints import Fleet, Goal
+from slipway.core.models import Models
 from slipway.core.transforms import TransformOptions
 
 
@@ -26,7 +27,7 @@ class ContainerSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     model_data: str | None = None
     model_data_archive: bool = True
-    multi_model: bool = False
+    models: Models | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,8 @@ class VariantSpec:
     least_outstanding: bool = False
     download_seconds: float | None = None
     start_seconds: float | None = None
+    models: Models | None = None
+    """Set for a multi-model container, which has no `model_data`."""
     shown: Mapping[str, Any] = field(default_factory=dict)
     """Members of the variant that DescribeEndpoint gives back as they are."""
     mode: str = ""
@@ -60,6 +63,7 @@ class VariantSpec:
             environment=container.environment,
             model_data=container.model_data,
             model_data_archive=container.model_data_archive,
+            models=container.models,
             mode="",
             containers=(),
         )

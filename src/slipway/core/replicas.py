@@ -60,6 +60,8 @@ class ReplicaSpec:
     """Its requests come from a dispatcher: the limits of asynchronous bodies hold, not those of real time."""
     position: int = 0
     """Among the containers of an instance with several, from 1 on; 0: it is the only one."""
+    models: str = ""
+    """Of a multi-model container: the prefix (`s3://bucket/prefix/`) that its models lie below."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,8 @@ class Usage:
     """Of the file system that its files are on."""
     container: str = ""
     """Which one of an instance with several containers."""
+    loaded_models: int | None = None
+    """Of a multi-model replica."""
 
 
 def container_id(instance: str, position: int) -> str:

@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from slipway.core.asynchronous import AsyncOptions
+from slipway.core.models import Models
+from slipway.core.replicas import container_id
 from slipway.core.transforms import TransformOptions
 
 SERIAL, DIRECT = "Serial", "Direct"
@@ -20,8 +22,12 @@ class Stage:
 
     name: str
     """Its hostname, or `container-1`, `container-2`, … by position."""
-    multi_model: bool = False
-    """A request's TargetModel is for this one."""
+    models: Models | None = None
+    """Set for a multi-model container: a request's TargetModel is for this one."""
+
+    @property
+    def multi_model(self) -> bool:
+        return self.models is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,13 +65,36 @@ class Variant:
     """SERIAL (a pipeline), DIRECT (the caller names the container); empty: one container."""
     stages: tuple[Stage, ...] = ()
     """Of a variant of several containers."""
+    models: Models | None = None
+    """Set for a multi-model container: requests name their model; which replica has which is not in the table."""
+    position: int = 0
+    """Of `of_stage`: which one it is, from 1 on."""
 
     def of_stage(self, index: int) -> Variant:
         """As if that container were the only one of each instance."""
         replicas = tuple(
             Replica(r.id, r.instance, r.containers[index].protocol, r.containers[index].workers) for r in self.replicas
         )
-        return Variant(self.name, self.weight, replicas, self.stages[index].name, self.least_outstanding)
+        stage = self.stages[index]
+        return Variant(
+            self.name,
+            self.weight,
+            replicas,
+            stage.name,
+            self.least_outstanding,
+            models=stage.models,
+            position=index + 1,
+        )
+
+    def model_parts(self) -> list[tuple[Models, list[str]]]:
+        """Its multi-model containers, each with the keeper's ids of those that run."""
+        if self.models is not None:
+            return [(self.models, [replica.id for replica in self.replicas])]
+        return [
+            (stage.models, [container_id(replica.id, number) for replica in self.replicas])
+            for number, stage in enumerate(self.stages, 1)
+            if stage.models is not None
+        ]
 
 
 @dataclass(frozen=True, slots=True)

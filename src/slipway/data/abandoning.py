@@ -18,8 +18,9 @@ _SECONDS = 5.0
 _WORKER = re.compile(r"w([0-9]{1,6})\.sock")
 
 
-async def abandon(worker: str, request: int) -> None:
+async def abandon(worker: str, request: int, model: str = "") -> None:
     """`worker`: its address, `unix:/…/w<n>.sock`, with the host's socket beside; `request`: its name (`slipway_host.frames`).
+    `model`: which one, of a host of many.
 
     Returns when the host knows, or does not want to: an older one has no such route, and its worker goes on.
     """
@@ -29,6 +30,8 @@ async def abandon(worker: str, request: int) -> None:
         return
     pool = Pool(f"{folder}/host.sock", PoolLimits(connections=1, idle=0))
     target = b"/abandon?worker=%d&request=%d" % (int(number[1]), request)
+    if model:
+        target += b"&model=%b" % model.encode()
     try:
         for _ in range(TRIES):
             try:

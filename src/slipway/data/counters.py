@@ -95,6 +95,11 @@ class VariantCounters:
     """From handing over to the last byte of the answer."""
     overhead: Histogram = field(default_factory=Histogram)
     """The rest of the time between the request's head and the answer."""
+    model_hits: int = 0
+    """Requests whose model (of many) was loaded when they came."""
+    model_misses: int = 0
+    model_waits: Histogram = field(default_factory=Histogram)
+    """How long requests waited for their model to be loaded."""
     fold_at: int = _FRESH
     """Number of invocations at which `fold` is due."""
 

@@ -51,6 +51,8 @@ def _sums(slots: VariantSlots) -> tuple[float, ...]:
         counters.invocations,
         counters.model_errors,
         counters.refused,
+        counters.model_hits,
+        counters.model_misses,
         counters.model.total,
         counters.overhead.total,
         slots.in_flight,
@@ -105,6 +107,9 @@ def _counted(endpoint: Endpoint, slots: VariantSlots, counters: VariantCounters,
         in_flight=slots.in_flight,
         waiting=slots.waiting,
         container=container,
+        model_hits=counters.model_hits,
+        model_misses=counters.model_misses,
+        model_waits=_durations(counters.model_waits),
     )
 
 

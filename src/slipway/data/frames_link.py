@@ -25,6 +25,8 @@ _pack = frames.HEADER.pack
 _HEADER_SIZE = frames.HEADER_SIZE
 _REQUEST, _RESPONSE, _PART, _BUSY, _HELLO = frames.REQUEST, frames.RESPONSE, frames.PART, frames.BUSY, frames.HELLO
 _BEGUN = frames.BEGUN
+_BYE = frames.BYE
+_GREETING = frames.hello()
 _MAX_FRAME = frames.MAX_BODY + 65536
 """A worker that announces more is not one of ours (or not any more)."""
 
@@ -65,6 +67,7 @@ class FramesLink(asyncio.Protocol):
         "_buffer",
         "_due",
         "_early",
+        "_hello",
         "_ident",
         "_lane",
         "_loop",
@@ -76,8 +79,10 @@ class FramesLink(asyncio.Protocol):
         "pending",
     )
 
-    def __init__(self, lane: WorkerLane) -> None:
+    def __init__(self, lane: WorkerLane, hello: bytes = _GREETING) -> None:
+        """`hello`: the first frame."""
         self._lane = lane
+        self._hello = hello
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._buffer = b""
@@ -136,7 +141,7 @@ class FramesLink(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = transport  # type: ignore[assignment]
         transport.set_write_buffer_limits(high=0)  # type: ignore[attr-defined]  # else uvloop keeps it until the turn ends
-        transport.write(frames.hello())  # type: ignore[attr-defined]
+        transport.write(self._hello)  # type: ignore[attr-defined]
 
     def data_received(self, data: bytes) -> None:
         if self._buffer:
@@ -182,6 +187,8 @@ class FramesLink(asyncio.Protocol):
                 self._part(ident, status, head, body)
             elif kind == _BUSY:
                 lane.refused(pending.pop(ident, None))
+            elif kind == _BYE:
+                lane.parted()
             elif kind == _HELLO:
                 lane.greeted(frames.hello_version(body), frames.hello_batch(body))
             elif kind == _BEGUN:

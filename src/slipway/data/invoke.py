@@ -144,6 +144,11 @@ async def _carry(lane: Lane, call: Call) -> None:
     """The whole answer over HTTP, bounded by the response limit."""
     try:
         response = await post(lane, call)
+        if response.status >= 400 and not call.retried and lane.gone_away(response):
+            await response.close()
+            lane.dismissed()
+            _again(call)
+            return
         data = await response.read(lane.limits.response_bytes)
         if call.settle():
             kept = [pair for pair in response.headers if pair[0] not in _HOP]
@@ -161,7 +166,7 @@ async def post(lane: Lane, call: Call) -> ClientResponse:
     headers = [(name.lower(), value) for name, value in unpack_head(call.head)]
     if lane.ours:
         headers.append((_TIMEOUT_NAME, b"%d" % call.timeout_ms))
-    return await lane.pool.request("POST", b"/invocations", headers, call.body)
+    return await lane.pool.request("POST", lane.path, headers, call.body)
 
 
 def _again(call: Call) -> None:

@@ -13,7 +13,7 @@ from slipway.core.routing import Replica
 from slipway.data.abandoning import abandon
 from slipway.data.frames_link import UNKNOWN, FramesLink, depth_for, depth_for_batches, settle_lost
 from slipway.data.invoke import Call
-from slipway.http.client import ConnectFailed, NoAnswer, Pool, PoolLimits
+from slipway.http.client import ClientResponse, ConnectFailed, NoAnswer, Pool, PoolLimits
 from slipway.http.messages import BodyTooLarge, ClientGone
 from slipway_host import frames
 
@@ -43,6 +43,8 @@ class DataLimits:
     between_memory: int = 256 * 1024 * 1024
     """Of all answers that wait for the next container; beyond it containers wait that have others behind them."""
     capacity_seconds: float = 15.0
+    model_seconds: float = 60.0
+    """How long a request waits for its model to be loaded."""
     free_seconds: float = frames.GRACE
     """How long a worker counts as busy after its exchange was cut, unless it says before that it is free."""
 
@@ -54,6 +56,7 @@ class Lane:
 
     ours = False
     """Whether slipway_host is at the other end."""
+    path = b"/invocations"
 
     def __init__(self, owner: VariantSlots, replica: Replica, address: str, limits: DataLimits) -> None:
         self.owner = owner
@@ -83,6 +86,13 @@ class Lane:
 
         `name`: in `frames.NAME_HEADER`, of a call over HTTP.
         """
+
+    def gone_away(self, response: ClientResponse) -> bool:
+        """The answer means that nobody is there (any more): the request was not taken."""
+        return False
+
+    def dismissed(self) -> None:
+        """Nothing more is to be sent here."""
 
     def freed(self, count: int) -> None:
         """So many calls are off this lane."""
@@ -126,6 +136,7 @@ class WorkerLane(Lane):
     __slots__ = ("_closed", "_connecting", "_link", "_tasks", "_timer", "_tries", "speaks_frames")
 
     ours = True
+    hello = frames.hello()
 
     def __init__(self, owner: VariantSlots, replica: Replica, address: str, limits: DataLimits) -> None:
         super().__init__(owner, replica, address, limits)
@@ -168,7 +179,7 @@ class WorkerLane(Lane):
 
     async def _connect(self) -> None:
         loop = asyncio.get_running_loop()
-        link = FramesLink(self)
+        link = FramesLink(self, self.hello)
         try:
             if self.address.startswith("unix:"):
                 await loop.create_unix_connection(lambda: link, self.address[5:])
@@ -203,6 +214,9 @@ class WorkerLane(Lane):
     def begun(self, calls: list[Call]) -> None:
         """The worker is at these, together."""
         self.owner.begun(calls)
+
+    def parted(self) -> None:
+        """The other side takes nothing more; only models' processes say so."""
 
     def lost(self, calls: list[Call], begun: int) -> None:
         """The connection closed with these calls unanswered; the worker was at the first `begun`."""

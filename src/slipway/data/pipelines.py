@@ -6,7 +6,7 @@ containers. An instance that leaves the route table goes on until its walks are 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
@@ -14,6 +14,7 @@ from slipway.core.routing import SERIAL, Replica, Variant
 from slipway.data.counters import VariantCounters
 from slipway.data.invoke import DIED, GONE, OVERLOADED, Call, Ticket
 from slipway.data.lanes import DataLimits, Lane
+from slipway.data.models import ModelSlots
 from slipway.data.slots import Slots, VariantSlots
 from slipway.data.walks import Step, Walk
 
@@ -98,6 +99,11 @@ class StageSlots(VariantSlots):
             if call.settle():
                 call.failed(GONE if self.index == 0 else DIED)
 
+    @property
+    def usable(self) -> bool:
+        """Its container is there."""
+        return bool(self.lanes)
+
     # ---- counting, of this container
 
     def count(self, status: int, seconds: float, waited: float) -> None:
@@ -117,6 +123,44 @@ class StageSlots(VariantSlots):
         self.own.model_errors += 1
 
 
+class ModelStage(StageSlots):
+    """The multi-model container of a pipeline: each step goes to the model that its request names."""
+
+    __slots__ = ("models",)
+
+    def __init__(self, owner: Slots, variant: Variant, limits: DataLimits, instance: Instance, index: int) -> None:
+        super().__init__(owner, variant, limits, instance, index)
+        self.models = ModelSlots(owner, self.variant, limits, cast("GatewaySlots", owner).loader)
+        self.models.counters = self.counters
+
+    @property
+    def usable(self) -> bool:
+        return bool(self.models.replicas)
+
+    @property
+    def waiting(self) -> int:
+        return self.models.waiting
+
+    @property
+    def in_flight(self) -> int:
+        return self.models.in_flight
+
+    def multi_models(self) -> Iterable[ModelSlots]:
+        return (self.models,)
+
+    def submit(self, call: Call) -> None:
+        self.models.submit(call)
+
+    def update(self, variant: Variant) -> None:
+        self.variant = variant
+        self.models.update(variant)
+        self.instance.slots.pump_waiting()
+
+    def retire(self) -> None:
+        self.retired = True
+        self.models.retire()
+
+
 class Instance:
     """One instance: its containers, in order."""
 
@@ -127,11 +171,14 @@ class Instance:
         self.leaving = False
         """Out of the table: nothing new comes."""
         alone = _alone(variant, replica)
-        self.stages = [StageSlots(slots.owner, alone, slots.limits, self, index) for index in range(len(variant.stages))]
+        self.stages = [
+            (ModelStage if stage.multi_model else StageSlots)(slots.owner, alone, slots.limits, self, index)
+            for index, stage in enumerate(variant.stages)
+        ]
 
     @property
     def ready(self) -> bool:
-        return all(stage.lanes for stage in self.stages)
+        return all(stage.usable for stage in self.stages)
 
     def busy_behind(self, index: int) -> bool:
         """Something is with, or waits for, a later container."""
@@ -145,7 +192,7 @@ class Instance:
     def leave(self) -> None:
         self.leaving = True
         for stage in self.stages:
-            if not stage.lanes:
+            if not stage.usable:
                 stage.give_up()
 
     def close(self) -> None:
@@ -185,6 +232,9 @@ class SerialSlots(VariantSlots):
 
     def containers_counters(self) -> Mapping[str, VariantCounters]:
         return {stage.name: counters for stage, counters in zip(self.variant.stages, self.stages, strict=True)}
+
+    def multi_models(self) -> Iterable[ModelSlots]:
+        return [each for instance in self._instances.values() for stage in instance.stages for each in stage.multi_models()]
 
     # ---- calls
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from slipway.core.models import ModelMoved
 from slipway.core.routing import DIRECT, SERIAL, Variant
 from slipway.data.counters import VariantCounters
 from slipway.data.invoke import GONE, Call
 from slipway.data.lanes import DataLimits
+from slipway.data.models import Loader, ModelSlots, Nobody
 from slipway.data.pipelines import Pipes, SerialSlots
 from slipway.data.slots import Slots, VariantSlots
 
@@ -57,6 +59,23 @@ class GatewaySlots(Slots):
 
     kinds: Mapping[str, type[VariantSlots]] = {"": VariantSlots, SERIAL: SerialSlots, DIRECT: DirectSlots}
 
-    def __init__(self, limits: DataLimits, on_drained: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self, limits: DataLimits, on_drained: Callable[[], None] | None = None, *, loader: Loader | None = None
+    ) -> None:
+        """`loader`: has models of multi-model containers loaded; without it (tests) none ever is."""
         super().__init__(limits, on_drained)
         self.pipes = Pipes(limits, self)
+        self.loader: Loader = loader or Nobody()
+
+    def make(self, variant: Variant) -> VariantSlots:
+        if variant.models is not None:
+            return ModelSlots(self, variant, self.limits, self.loader)
+        return super().make(variant)
+
+    def model_moved(self, moved: ModelMoved) -> None:
+        """Some replica has a newer version of a model."""
+        for endpoint in self.endpoints.values():
+            if endpoint.multi_model:
+                for variant in endpoint.by_name.values():
+                    for each in variant.multi_models():
+                        each.model_moved(moved)

@@ -7,14 +7,18 @@ A new table is a diff: new replicas are connected, removed ones get nothing furt
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from time import perf_counter
+from typing import TYPE_CHECKING
 
 from slipway.core.routing import DIRECT, Endpoint, Key, Replica, RouteTable, Variant
 from slipway.data.counters import VariantCounters, counters_snapshot
 from slipway.data.invoke import GONE, NO_CAPACITY, OVERLOADED, Call
 from slipway.data.lanes import DataLimits, ForeignLane, Lane, WorkerLane
 from slipway.data.wheel import Wheel
+
+if TYPE_CHECKING:
+    from slipway.data.models import ModelSlots
 
 
 class VariantSlots:
@@ -60,7 +64,11 @@ class VariantSlots:
 
     def fits(self, variant: Variant) -> bool:
         """Whether it can follow to this version of its variant; else another takes its place."""
-        return not variant.mode
+        return not variant.mode and variant.models is None
+
+    def multi_models(self) -> Iterable[ModelSlots]:
+        """Those that hold many models each."""
+        return ()
 
     def containers_counters(self) -> Mapping[str, VariantCounters]:
         """What is counted of each of several containers, by name; empty: there is one."""
@@ -229,12 +237,16 @@ class VariantSlots:
 class EndpointSlots:
     """An endpoint of the current table."""
 
-    __slots__ = ("asynchronous", "by_name", "endpoint", "only")
+    __slots__ = ("asynchronous", "by_name", "endpoint", "multi_model", "only", "special")
 
     def __init__(self, endpoint: Endpoint, by_name: dict[str, VariantSlots]) -> None:
         self.endpoint = endpoint
         self.asynchronous = endpoint.asynchronous is not None
         """It answers InvokeEndpointAsync alone."""
+        self.multi_model = any(variant.model_parts() for variant in endpoint.variants)
+        """Its requests name a model."""
+        self.special = self.asynchronous or self.multi_model
+        """Not every request can go to every variant."""
         self.by_name = by_name
         self.only: VariantSlots | None = None
         """The variant, if there is but one, it takes traffic, and the caller need not say more."""
@@ -259,16 +271,19 @@ class Slots:
         """Removed instances of several containers, with calls on their way through them."""
         self.wheel: Wheel[Call] = Wheel(limits.invoke_seconds, Call.expire)
         self.capacity_wheel: Wheel[Call] = Wheel(limits.capacity_seconds, self._out_of_patience)
+        self.model_wheel: Wheel[Call] = Wheel(limits.model_seconds, self._out_of_patience)
         self._on_drained = on_drained
 
     def start(self) -> None:
         self.wheel.start()
         self.capacity_wheel.start()
+        self.model_wheel.start()
 
     def close(self) -> None:
         """Cut everything; calls in flight fail."""
         self.wheel.stop()
         self.capacity_wheel.stop()
+        self.model_wheel.stop()
         self.apply(RouteTable(self.table.version))
         for lane in list(self.draining):
             lane.close()
@@ -288,7 +303,7 @@ class Slots:
                 if slots is not None and not slots.fits(variant):
                     retired.append(slots)
                     slots = None
-                slots = slots or self.kinds[variant.mode](self, variant, self.limits)
+                slots = slots or self.make(variant)
                 by_name[variant.name] = slots
                 kept.append((slots, variant))
             retired.extend(known.values())
@@ -299,6 +314,10 @@ class Slots:
             slots.update(variant)
         for slots in retired:
             slots.retire()
+
+    def make(self, variant: Variant) -> VariantSlots:
+        """What is to hold the lanes of this variant."""
+        return self.kinds[variant.mode](self, variant, self.limits)
 
     def key(self, ident: str) -> Key | None:
         """The access key, for signatures."""

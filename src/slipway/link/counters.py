@@ -57,6 +57,10 @@ class Counted:
     waiting: int = 0
     container: str = ""
     """Of one of several containers: what is counted of the variant comes beside it."""
+    model_hits: int = 0
+    model_misses: int = 0
+    model_waits: Durations = Durations()
+    """Of a multi-model variant: requests whose model was loaded, those whose was not, and how long these waited for it."""
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -96,6 +100,9 @@ def since(before: Counted | None, now: Counted) -> Counted:
         refused=now.refused - before.refused,
         model=_between(before.model, now.model),
         overhead=_between(before.overhead, now.overhead),
+        model_hits=now.model_hits - before.model_hits,
+        model_misses=now.model_misses - before.model_misses,
+        model_waits=_between(before.model_waits, now.model_waits),
     )
 
 
@@ -153,7 +160,13 @@ class CountersSender:
             before = self._last.get(key)
             current[key] = reading
             fresh = since(before, reading)
-            idle = fresh.invocations == 0 and fresh.model_errors == 0 and fresh.refused == 0 and not fresh.model.buckets
+            idle = (
+                fresh.invocations == 0
+                and fresh.model_misses == 0
+                and fresh.model_errors == 0
+                and fresh.refused == 0
+                and not fresh.model.buckets
+            )
             # A variant that has come to rest is told once more: control shall know that nothing is in flight.
             if not idle or fresh.busy or (before is not None and before.busy):
                 counted.append(fresh)

@@ -1,7 +1,8 @@
 """What control asks of a keeper over the link, and how a keeper answers and reports.
 
-Requests, all safe to repeat: `start` (a ReplicaSpec), `stop` (id and grace), `list`, `usage`, `status`. Each change of a
-replica is the notification `replica` with its ReplicaState.
+Requests, all safe to repeat: `start` (a ReplicaSpec), `stop` (id and grace), `list`, `usage`, `status`; of multi-model replicas
+`model-load`, `model-unload`, `model-pin`, `models`. Each change of a replica is the notification `replica` with its
+ReplicaState, what happens to a model the notification `model` with a ModelEvent.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from slipway.core.models import ModelAnswer, ModelEvent, ModelLoad, ModelPin, ModelsSeen, ModelUnload
 from slipway.core.replicas import ReplicaSpec, ReplicaState, Usage
 from slipway.link.channel import MAX_WAITING, Channel, LinkClosed, Server, serve
 from slipway.link.client import Link
@@ -72,13 +74,38 @@ class Keeping(Protocol):
         """Call `callback` on each change; the returned function ends that."""
 
 
+class ModelKeeping(Protocol):
+    """What a keeper of multi-model replicas can do besides."""
+
+    async def load_model(self, order: ModelLoad) -> ModelAnswer:
+        """Have it loaded; answers when that has ended, the load goes on whether anybody waits or not."""
+
+    async def unload_model(self, order: ModelUnload) -> None:
+        """Unless it is in use."""
+
+    async def pin_model(self, order: ModelPin) -> None: ...
+
+    async def models(self, replica: str) -> ModelsSeen | None:
+        """None: there is no such multi-model replica."""
+
+    def subscribe_models(self, callback: Callable[[ModelEvent], None]) -> Callable[[], None]:
+        """Call `callback` on what happens; the returned function ends that."""
+
+
 class KeeperServer:
     """The keeper's end: serves `keeping` on a unix socket and reports each change to every channel, in order."""
 
-    def __init__(self, path: str, keeping: Keeping, status: Callable[[], KeeperStatus] | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        keeping: Keeping,
+        status: Callable[[], KeeperStatus] | None = None,
+        models: ModelKeeping | None = None,
+    ) -> None:
         self._path = path
         self._keeping = keeping
         self._status = status
+        self._models = models
         self._server: Server | None = None
 
     async def start(self) -> None:
@@ -96,9 +123,9 @@ class KeeperServer:
         if self._status is not None:
             status = self._status
             channel.on("status", lambda _: status())
-        changes: asyncio.Queue[ReplicaState] = asyncio.Queue(MAX_WAITING)
+        changes: asyncio.Queue[ReplicaState | ModelEvent] = asyncio.Queue(MAX_WAITING)
 
-        def changed(state: ReplicaState) -> None:
+        def changed(state: ReplicaState | ModelEvent) -> None:
             try:
                 changes.put_nowait(state)
             except asyncio.QueueFull:
@@ -106,20 +133,28 @@ class KeeperServer:
                 logger.error("keeper-reports-dropped", extra={"waiting": MAX_WAITING})
                 channel.close()
 
-        unsubscribe = self._keeping.subscribe(changed)
+        unsubscribe = [self._keeping.subscribe(changed)]
+        if self._models is not None:
+            channel.on("model-load", self._models.load_model, ModelLoad)
+            channel.on("model-unload", self._models.unload_model, ModelUnload)
+            channel.on("model-pin", self._models.pin_model, ModelPin)
+            channel.on("models", self._models.models, str)
+            unsubscribe.append(self._models.subscribe_models(changed))
         reporting = asyncio.get_running_loop().create_task(_report(channel, changes))
 
         def closed() -> None:
-            unsubscribe()
+            for end in unsubscribe:
+                end()
             reporting.cancel()
 
         channel.on_close(closed)
 
 
-async def _report(channel: Channel, changes: asyncio.Queue[ReplicaState]) -> None:
+async def _report(channel: Channel, changes: asyncio.Queue[ReplicaState | ModelEvent]) -> None:
     with contextlib.suppress(LinkClosed):
         while True:
-            await channel.notify("replica", await changes.get())
+            change = await changes.get()
+            await channel.notify("model" if isinstance(change, ModelEvent) else "replica", change)
 
 
 class KeeperClient:
@@ -133,11 +168,13 @@ class KeeperClient:
         path: str,
         *,
         on_state: Callable[[ReplicaState], None] | None = None,
+        on_model: Callable[[ModelEvent], None] | None = None,
         on_connect: Callable[[], Awaitable[None]] | None = None,
         on_disconnect: Callable[[], None] | None = None,
         timeout: float = 10.0,
     ) -> None:
         self._on_state = on_state
+        self._on_model = on_model
         self._on_connect = on_connect
         self._timeout = timeout
         self._current: Channel | None = None
@@ -169,6 +206,21 @@ class KeeperClient:
         found: Sequence[Usage] = await self._link.request("usage", None, tuple[Usage, ...], timeout=self._timeout)
         return found
 
+    async def load_model(self, order: ModelLoad, timeout: float) -> ModelAnswer:
+        """Waits until the load has ended, which takes minutes at worst."""
+        answer: ModelAnswer = await self._link.request("model-load", order, ModelAnswer, timeout=timeout)
+        return answer
+
+    async def unload_model(self, order: ModelUnload) -> None:
+        await self._link.request("model-unload", order, timeout=self._timeout)
+
+    async def pin_model(self, order: ModelPin) -> None:
+        await self._link.request("model-pin", order, timeout=self._timeout)
+
+    async def models(self, replica: str) -> ModelsSeen | None:
+        seen: ModelsSeen | None = await self._link.request("models", replica, ModelsSeen | None, timeout=self._timeout)
+        return seen
+
     async def status(self) -> KeeperStatus:
         status: KeeperStatus = await self._link.request("status", None, KeeperStatus, timeout=self._timeout)
         return status
@@ -182,6 +234,8 @@ class KeeperClient:
         channel.on_close(self._lost)
         if self._on_state is not None:
             channel.on("replica", self._on_state, ReplicaState)
+        if self._on_model is not None:
+            channel.on("model", self._on_model, ModelEvent)
 
     def _lost(self) -> None:
         self._current = None

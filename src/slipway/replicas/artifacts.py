@@ -16,6 +16,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -42,6 +43,8 @@ Progress = Callable[[str], None]
 class _Entry:
     work: asyncio.Task[str]
     users: int = 0
+    bytes: int = 0
+    """Unpacked, once `work` is done."""
     watchers: list[Progress] = field(default_factory=list)
 
 
@@ -52,6 +55,8 @@ class Holding:
     path: str
     """The folder that a container sees as the artifact's target."""
     release: Callable[[], None]
+    bytes: int = 0
+    """Unpacked."""
 
 
 class Artifacts:
@@ -69,6 +74,8 @@ class Artifacts:
         self._entries: dict[str, _Entry] = {}
         self._evicting = asyncio.Lock()
         """Held while folders go, so that nobody finds one that is about to."""
+        self._unused: OrderedDict[str, int] | None = None
+        """Bytes of what is there and in nobody's use, by key, the longest unused first; None: not looked at yet."""
 
     def open(self) -> None:
         """Make the folder; drop what another boot or a dead keeper left half done. Blocking."""
@@ -116,7 +123,16 @@ class Artifacts:
             raise
         finally:
             entry.watchers.remove(progress)
-        return Holding(path, release)
+        return Holding(path, release, entry.bytes)
+
+    async def discard(self, artifacts: Sequence[Artifact]) -> None:
+        """Remove what was fetched for them, unless somebody uses it."""
+        key = _key(artifacts)
+        async with self._evicting:
+            if key not in self._entries:
+                if self._unused is not None:
+                    self._unused.pop(key, None)
+                await asyncio.to_thread(self._remove, key)
 
     async def close(self) -> None:
         for entry in list(self._entries.values()):
@@ -132,15 +148,21 @@ class Artifacts:
         elif _good(entry.work):
             with contextlib.suppress(OSError):
                 os.utime(os.path.dirname(entry.work.result()))
+            if self._unused is not None:
+                self._unused[key] = entry.bytes
         if self._entries.get(key) is entry:
             del self._entries[key]
 
     async def _make(self, key: str, artifacts: tuple[Artifact, ...]) -> str:
         final = f"{self._folder}/{key}"
         async with self._evicting:
-            if await asyncio.to_thread(os.path.exists, final):
+            known = await asyncio.to_thread(_bytes_of, final)
+            if known is not None:
+                self._made(key, known)
                 return f"{final}/tree"
-            await asyncio.to_thread(self._evict)
+            if self._unused is None:
+                self._unused = await asyncio.to_thread(self._find_unused)
+            await asyncio.to_thread(self._evict, self._unused)
         making = f"{self._folder}/{key}.making"
         await asyncio.to_thread(shutil.rmtree, making, True)
         try:
@@ -149,6 +171,7 @@ class Artifacts:
             for artifact in artifacts:
                 total += await self._add(artifact, making, lambda text: self._tell(key, text))
             await asyncio.to_thread(_complete, making, final, total, artifacts[0].source)
+            self._made(key, total)
         except OSError as error:
             raise _disk_failure(error, artifacts[0].source) from error
         finally:
@@ -172,23 +195,42 @@ class Artifacts:
         for watcher in self._entries[key].watchers if key in self._entries else ():
             watcher(text)
 
-    def _evict(self) -> None:
-        """Remove the longest unused until what is unused fits. Blocking."""
-        unused: list[tuple[float, int, str]] = []
+    def _made(self, key: str, size: int) -> None:
+        if self._unused is not None:
+            self._unused.pop(key, None)
+        if key in self._entries:
+            self._entries[key].bytes = size
+
+    def _find_unused(self) -> OrderedDict[str, int]:
+        """What another keeper left. Blocking."""
+        found: list[tuple[float, int, str]] = []
         for name in os.listdir(self._folder):
-            if name in self._entries or "." in name:
-                continue
-            with contextlib.suppress(OSError, ValueError, KeyError), open(f"{self._folder}/{name}/about.json") as file:
-                used = os.stat(f"{self._folder}/{name}").st_mtime
-                unused.append((used, int(json.load(file)["bytes"]), name))
-        total = sum(size for _, size, _ in unused)
-        for _, size, name in sorted(unused):
+            if name not in self._entries and "." not in name and (size := _bytes_of(f"{self._folder}/{name}")) is not None:
+                found.append((os.stat(f"{self._folder}/{name}").st_mtime, size, name))
+        return OrderedDict((name, size) for _, size, name in sorted(found))
+
+    def _evict(self, unused: OrderedDict[str, int]) -> None:
+        """Remove the longest unused until what is unused fits. Blocking."""
+        total = sum(unused.values())
+        for name in [name for name in unused if name not in self._entries]:
             if total <= self._keep_bytes:
                 break
-            os.rename(f"{self._folder}/{name}", f"{self._folder}/{name}.making-old")
-            shutil.rmtree(f"{self._folder}/{name}.making-old", ignore_errors=True)
+            size = unused.pop(name)
+            self._remove(name)
             logger.info("artifact-evicted", extra={"key": name, "bytes": size})
             total -= size
+
+    def _remove(self, name: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(f"{self._folder}/{name}", f"{self._folder}/{name}.making-old")
+        shutil.rmtree(f"{self._folder}/{name}.making-old", ignore_errors=True)
+
+
+def _bytes_of(folder: str) -> int | None:
+    """Unpacked bytes of a complete artifact; None where there is none."""
+    with contextlib.suppress(OSError, ValueError, KeyError), open(f"{folder}/about.json") as file:
+        return int(json.load(file)["bytes"])
+    return None
 
 
 async def unpack_file(archive: str, target: str, bounds: unpack.Bounds, source: str) -> int:

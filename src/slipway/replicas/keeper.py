@@ -6,9 +6,11 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from slipway.core.models import LATE, ModelAnswer, ModelEvent, ModelLoad, ModelPin, ModelsSeen, ModelUnload
 from slipway.core.replicas import ReplicaSpec, ReplicaState, Usage
 from slipway.replicas import usage
 from slipway.replicas.launch import Tools
+from slipway.replicas.pins import Pins
 from slipway.replicas.supervise import PING_EVERY, Replica
 
 logger = logging.getLogger(__name__)
@@ -26,13 +28,22 @@ class Keeper:
         self._replicas: dict[str, Replica] = {}
         self._subscribers: list[Callable[[ReplicaState], None]] = []
         self._closing = False
+        self._pins = Pins(f"{tools.models_dir}/pins.json" if tools.models_dir else None)
+        self._model_subscribers: list[Callable[[ModelEvent], None]] = []
 
     async def start(self, spec: ReplicaSpec) -> None:
         """Begin to start it; an id that is known, also as exited, changes nothing."""
         if spec.id in self._replicas or self._closing:
             return
         logger.info("replica-start", extra={"replica": spec.id, "owner": spec.owner, "image": spec.image})
-        self._replicas[spec.id] = Replica(spec, self._tools, self._tell, ping_every=self._ping_every)
+        self._replicas[spec.id] = Replica(
+            spec,
+            self._tools,
+            self._tell,
+            ping_every=self._ping_every,
+            told=self._tell_model,
+            pinned=lambda: self._pins.of(spec.owner, spec.variant),
+        )
         self._forget_oldest()
 
     async def stop(self, id: str, grace: float) -> None:
@@ -53,6 +64,42 @@ class Keeper:
         """What each replica that runs uses; files of /proc and of cgroups are read in a thread."""
         running = [source for replica in self._replicas.values() if (source := replica.measured()) is not None]
         return await asyncio.to_thread(usage.measure, running)
+
+    async def load_model(self, order: ModelLoad) -> ModelAnswer:
+        """Have a replica load a model; LATE for a replica that is not (or no more) there."""
+        replica = self._replicas.get(order.replica)
+        if replica is None or replica.residency is None:
+            return ModelAnswer(LATE, order.hash, message="the replica does not serve")
+        if order.pin:
+            await self._pins.set(replica.spec.owner, replica.spec.variant, order.target, True)
+        return await replica.residency.load(order)
+
+    async def unload_model(self, order: ModelUnload) -> None:
+        """Unless it is in use."""
+        replica = self._replicas.get(order.replica)
+        if replica is not None and replica.residency is not None:
+            await replica.residency.unload(order.hash, order.why, files=order.files)
+
+    async def pin_model(self, order: ModelPin) -> None:
+        """Keep a model loaded, or not any more; kept for the endpoint's variant on this node."""
+        replica = self._replicas.get(order.replica)
+        if replica is not None:
+            await self._pins.set(replica.spec.owner, replica.spec.variant, order.target, order.pinned)
+            if replica.residency is not None:
+                replica.residency.pin(order.target, order.pinned)
+
+    async def models(self, replica: str) -> ModelsSeen | None:
+        """None: there is no such multi-model replica."""
+        found = self._replicas.get(replica)
+        return await found.residency.seen() if found is not None and found.residency is not None else None
+
+    def subscribe_models(self, callback: Callable[[ModelEvent], None]) -> Callable[[], None]:
+        self._model_subscribers.append(callback)
+        return lambda: self._model_subscribers.remove(callback)
+
+    def _tell_model(self, event: ModelEvent) -> None:
+        for callback in list(self._model_subscribers):
+            callback(event)
 
     def subscribe(self, callback: Callable[[ReplicaState], None]) -> Callable[[], None]:
         self._subscribers.append(callback)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from slipway.backing.log_writer import LogWriter
+from slipway.core.models import MODELS_DIR
 from slipway.core.replicas import Artifact, ReplicaSpec
 from slipway.replicas import containers, variables
 from slipway.replicas.artifacts import Artifacts, Holding
@@ -24,6 +25,7 @@ from slipway.replicas.images import Runtime
 from slipway.replicas.ports import PortRanges
 from slipway.replicas.process import Process, spawn
 from slipway.replicas.requirements import find_requirements, read_requirements
+from slipway.replicas.residency import LOAD_SECONDS, SHARE, House
 from slipway.replicas.sandbox import FIRST_UID, MODEL, SYSTEM_PATH, UIDS, Confinement, Sandbox, environment_script, warning
 from slipway.replicas.spark import needs_spark
 
@@ -63,6 +65,11 @@ class Tools:
     """For containers that stand beside others in one instance."""
     devices: Devices = field(default_factory=Devices)
     """This machine's GPUs."""
+    models_dir: str = ""
+    """Below it a folder for each multi-model replica, where its models appear."""
+    model_share: float = SHARE
+    """Of an instance's memory, for the models loaded in it."""
+    model_load_seconds: float = LOAD_SECONDS
     _next_uid: int = field(default=0)
 
     def run_dir(self, spec: ReplicaSpec) -> str:
@@ -88,6 +95,35 @@ class Prepared:
     notes: tuple[str, ...]
     devices: tuple[Device, ...] = ()
     """GPUs that it gets."""
+
+
+def models_folder(spec: ReplicaSpec, tools: Tools) -> str:
+    """Where the models of a multi-model replica appear, on this side."""
+    return f"{tools.models_dir}/{spec.id}"
+
+
+def models_inside(spec: ReplicaSpec, tools: Tools) -> str:
+    """The same folder as the container sees it."""
+    return MODELS_DIR if tools.sandbox.bwrap is not None else models_folder(spec, tools)
+
+
+def models_budget(spec: ReplicaSpec, tools: Tools) -> int:
+    """Bytes that the models of one replica may take together."""
+    memory = effective_memory(spec, tools) or os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return int(memory * tools.model_share)
+
+
+def house(spec: ReplicaSpec, tools: Tools, doors: Doors, *, foreign: bool) -> House:
+    """Where and how the models of a multi-model replica live."""
+    return House(
+        spec,
+        models_folder(spec, tools),
+        models_inside(spec, tools),
+        doors.addresses[0],
+        "http" if foreign else "frames",
+        models_budget(spec, tools),
+        tools.model_load_seconds,
+    )
 
 
 def effective_memory(spec: ReplicaSpec, tools: Tools) -> int:
@@ -154,6 +190,8 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
         notes.append(f"memory is limited for each process alone: {tools.cgroups.reason}")
     uid = tools.take_uid()
     run_dir = await asyncio.to_thread(_make_run_dir, tools.run_dir(spec))
+    if spec.models:
+        await asyncio.to_thread(os.makedirs, models_folder(spec, tools), 0o755)
     return Prepared(environment, trees, run_dir, uid, cgroup, memory, tuple(notes), devices)
 
 
@@ -211,7 +249,12 @@ def _make_run_dir(path: str) -> str:
 
 
 def workers(spec: ReplicaSpec, environment: Environment) -> int:
-    """How many processes the container serves with: what the user says, else the environment, else one for each CPU."""
+    """How many processes the container serves with: what the user says, else the environment, else one for each CPU.
+
+    A multi-model container has one for each loaded model, behind one address.
+    """
+    if spec.models:
+        return 1
     return min(variables.wanted_workers(spec.environment) or environment.workers or max(1, spec.cpus), MAX_WORKERS)
 
 
@@ -226,7 +269,7 @@ async def launch(spec: ReplicaSpec, tools: Tools, prepared: Prepared, log: LogWr
     environment = _variables(spec, prepared, tools)
     confinement = Confinement(
         run_dir=prepared.run_dir,
-        binds=prepared.trees,
+        binds={**prepared.trees, **_models_bind(spec, tools)},
         readable=(*prepared.environment.readable, tools.host_package),
         isolated=spec.isolated,
         uid=prepared.uid,
@@ -260,7 +303,7 @@ async def _launch_container(spec: ReplicaSpec, tools: Tools, prepared: Prepared,
         raise cannot("internal", f"no port could be had for the container: {error.strerror}") from error
     confinement = Confinement(
         run_dir=prepared.run_dir,
-        binds=plan.binds,
+        binds={**plan.binds, **_models_bind(spec, tools)},
         readable=(*environment.readable, *plan.readable, tools.host_package),
         isolated=plan.own_network,
         uid=prepared.uid,
@@ -321,6 +364,10 @@ def remove_start(run_dir: str) -> None:
         os.unlink(f"{run_dir}/{_START}")
 
 
+def _models_bind(spec: ReplicaSpec, tools: Tools) -> dict[str, str]:
+    return {MODELS_DIR: models_folder(spec, tools)} if spec.models else {}
+
+
 def _config(spec: ReplicaSpec, tools: Tools, prepared: Prepared, model: str, code: str | None) -> dict[str, object]:
     return {
         "flavour": prepared.environment.flavour,
@@ -336,6 +383,15 @@ def _config(spec: ReplicaSpec, tools: Tools, prepared: Prepared, model: str, cod
         "invoke_seconds": tools.invoke_seconds,
         "response_bytes": UNBOUNDED if spec.asynchronous else tools.response_bytes,  # the dispatcher bounds it
         "request_bytes": tools.async_body_bytes if spec.asynchronous else tools.request_bytes,
+        **(_models_config(spec, tools) if spec.models else {}),
+    }
+
+
+def _models_config(spec: ReplicaSpec, tools: Tools) -> dict[str, object]:
+    return {
+        "multi_model": True,
+        "models_dir": models_inside(spec, tools),
+        "model_bytes": models_budget(spec, tools),
     }
 
 

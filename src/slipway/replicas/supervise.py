@@ -10,19 +10,22 @@ import asyncio
 import contextlib
 import logging
 import shutil
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from typing import Any, TypeVar
 
 from slipway.backing.log_writer import LogWriter
+from slipway.core.models import ModelEvent
 from slipway.core.replicas import Failure, ReplicaSpec, ReplicaState
 from slipway.replicas.artifacts import Holding
 from slipway.replicas.cgroups import Cgroup
 from slipway.replicas.doors import Doors
 from slipway.replicas.failures import CannotRun, cannot
-from slipway.replicas.launch import Tools, effective_memory, launch, prepare, remove_start, workers
+from slipway.replicas.launch import Tools, effective_memory, house, launch, models_folder, prepare, remove_start, workers
+from slipway.replicas.model_container import ModelContainer
 from slipway.replicas.ping import ping
 from slipway.replicas.process import Exit, Process
+from slipway.replicas.residency import Residency
 from slipway.replicas.usage import Measured
 
 logger = logging.getLogger(__name__)
@@ -40,12 +43,24 @@ T = TypeVar("T")
 
 
 class Replica:
-    """One replica. `report` is called on each change of its state, from the event loop."""
+    """One replica. `report` is called on each change of its state, from the event loop; `told` on what happens to models."""
 
     def __init__(
-        self, spec: ReplicaSpec, tools: Tools, report: Callable[[ReplicaState], None], *, ping_every: float = PING_EVERY
+        self,
+        spec: ReplicaSpec,
+        tools: Tools,
+        report: Callable[[ReplicaState], None],
+        *,
+        ping_every: float = PING_EVERY,
+        told: Callable[[ModelEvent], None] = lambda event: None,
+        pinned: Callable[[], Sequence[str]] = lambda: (),
     ) -> None:
+        """`pinned`: targets that a multi-model replica is to keep, once they are loaded."""
         self.spec = spec
+        self.residency: Residency | None = None
+        """Of a multi-model container, while it serves."""
+        self._told = told
+        self._pinned = pinned
         self.state = ReplicaState(spec.id, spec.owner, "preparing")
         self._tools = tools
         self._report = report
@@ -82,7 +97,8 @@ class Replica:
         """What its use of the machine is read from; None when it does not run."""
         if self._process is None or self.state.phase in ("exited", "preparing"):
             return None
-        return Measured(self.spec, self._process.pid, self._cgroup, self._run_dir)
+        loaded = self.residency.loaded if self.residency is not None else None
+        return Measured(self.spec, self._process.pid, self._cgroup, self._run_dir, loaded)
 
     def _change(self, **fields: Any) -> None:
         self.state = replace(self.state, **fields)
@@ -169,6 +185,8 @@ class Replica:
             started.cancel()
             return self._no_ping()
         await asyncio.to_thread(remove_start, self._run_dir)
+        if self.spec.models and (failure := await self._open_models(doors)) is not None:
+            return failure
         self._change(phase="ready", progress="", protocol="http" if self._foreign else "frames", workers=doors.addresses)
         watching = asyncio.create_task(self._watch())
         try:
@@ -181,6 +199,21 @@ class Replica:
         if not process.ended.done():
             watching.result()
         return await self._why_ended(process, "while it served")
+
+    async def _open_models(self, doors: Doors) -> Failure | None:
+        """From here on models can be loaded; unless the container does not keep to the contract."""
+        foreign = self._foreign
+        address = doors.addresses[0] if foreign else f"unix:{self._run_dir}/host.sock"
+        where = house(self.spec, self._tools, doors, foreign=foreign)
+        container = ModelContainer(address, ours=not foreign)
+        self.residency = Residency(where, container, self._tools.artifacts, self._told, pinned=self._pinned())
+        if await self.residency.answers():
+            return None
+        message = "The container answers GET /ping, but not GET /models with a list of models: it is no multi-model container."
+        mend = (
+            "implement the multi-model contract (GET, POST and DELETE /models, POST /models/<name>/invoke), or leave Mode out"
+        )
+        return Failure("no-ping", message, self._log.tail if self._log else (), mend=mend)
 
     @property
     def _run_dir(self) -> str:
@@ -278,6 +311,10 @@ class Replica:
 
     async def _clean(self) -> None:
         """Processes, cgroup, run folder, artifacts: all go, whatever happened before."""
+        if self.residency is not None:
+            await self.residency.close()
+        elif self.spec.models:
+            await asyncio.to_thread(shutil.rmtree, models_folder(self.spec, self._tools), True)
         for holding in self._holdings:
             holding.release()
         if self._doors is not None:

@@ -27,6 +27,8 @@ class Measured:
     cgroup: Cgroup | None
     folder: str
     """One that is on the file system of its files."""
+    loaded_models: int | None = None
+    """Of a multi-model replica."""
 
 
 def measure(sources: Sequence[Measured]) -> list[Usage]:
@@ -52,6 +54,7 @@ def _usage(source: Measured, processes: _Processes) -> Usage:
         memory_limit=spec.memory_bytes or os.sysconf("SC_PHYS_PAGES") * _PAGE,
         disk_percent=_disk(source.folder),
         container=spec.container if spec.position else "",
+        loaded_models=source.loaded_models,
     )
 
 

@@ -28,7 +28,7 @@ from slipway.backing.notices_signing import Signer
 from slipway.backing.objects import ObjectInfo, Objects
 from slipway.backing.objects_embedded import EmbeddedObjects
 from slipway.backing.objects_external import ExternalObjects
-from slipway.control import alarms, asynchronous, autoscaler, queue_sweep, transforms_link
+from slipway.control import alarms, asynchronous, autoscaler, models, queue_sweep, transforms_link
 from slipway.control.alarms import Alarms
 from slipway.control.autoscaler import Autoscaler
 from slipway.control.changes import Changes
@@ -37,6 +37,7 @@ from slipway.control.endpoints import KIND, Endpoints, Surroundings
 from slipway.control.exposition import Exposition
 from slipway.control.hosting_metrics import HostingMetrics
 from slipway.control.instances import STRAY, Instances, Keeper
+from slipway.control.models import ModelDesk
 from slipway.control.queue_sweep import QueueSweep
 from slipway.control.reconciler import Reconciler
 from slipway.control.routes import Feed, Routes
@@ -50,6 +51,7 @@ from slipway.http.server import Server
 from slipway.link import channel
 from slipway.link.channel import LinkClosed
 from slipway.link.keeper import KeeperClient
+from slipway.link.models import ModelLinkServer
 from slipway.link.routes import RouteFeed
 from slipway.link.start import die_with_parent, read_start
 from slipway.roles import control_async, credentials, events, lease
@@ -136,6 +138,7 @@ class Control:
         self._reconciling = False
         self._tasks: list[asyncio.Task[None]] = []
         self._link: channel.Server | None = None
+        self._model_link: ModelLinkServer | None = None
         self.objects = _objects(settings, db)
         self.logs = Logs(settings.logs_dir)
         self.metrics = Metrics(db, time.time, settings.time_scale)
@@ -145,7 +148,10 @@ class Control:
         self._client: KeeperClient | None = None
         if keeper is None:
             keeper = self._client = KeeperClient(
-                settings.keeper_socket, on_state=lambda state: self.endpoints.state_changed(state), on_connect=self._adopt
+                settings.keeper_socket,
+                on_state=lambda state: self.endpoints.state_changed(state),
+                on_model=lambda event: self.hosting.model_event(event),
+                on_connect=self._adopt,
             )
         self._feed = feed or RouteFeed(settings.gateways, dispatchers=settings.dispatchers)
         self.routes = Routes(
@@ -162,6 +168,7 @@ class Control:
         seal = Signer(settings.data_dir, settings.local_url)
         self.deliveries = Deliveries(db, seal, guard(settings.notify_allow, loopback=settings.on_loopback), time.time)
         rules = control_async.rules(settings, self.objects, seal)
+        self.models = self._make_models()
         self.world = self._make_world(seal, rules)
         self.asynchronous = AsyncParts(
             settings,
@@ -210,6 +217,18 @@ class Control:
             self.routes,
         )
 
+    def _make_models(self) -> ModelDesk | None:
+        """Multi-model endpoints; None with a fake keeper."""
+        if self._client is None:
+            return None
+        link = ModelLinkServer(lambda ask: desk.ask(ask), lambda done: desk.done(done))
+        self._model_link = link
+        seconds = self.settings.limits.model_load_seconds
+        desk = ModelDesk(models.Surroundings(self._client, self._head, self._presign, self.routes.entries, link.tell, seconds))
+        if isinstance(self.objects, EmbeddedObjects):
+            self.objects.written = desk.written
+        return desk
+
     def _make_autoscaler(self) -> Autoscaler:
         settings = self.settings
         return Autoscaler(
@@ -241,6 +260,7 @@ class Control:
             async_ended=lambda result: self.asynchronous.link.ended(result),
             transform_records=lambda job: sum(self.transforms.link.under_way.get(job, {}).values()),
             exposition=lambda: self.exposition.text(),
+            models=self.models,
         )
 
     def _make_kinds(self) -> Mapping[str, Callable[[str], Awaitable[float | None]]]:
@@ -287,6 +307,8 @@ class Control:
         self._tasks.append(asyncio.create_task(self.deliveries.run()))
         self._tasks.append(asyncio.create_task(self.hosting.run()))
         self._tasks.append(asyncio.create_task(lease.renew(self.db, self._token, self.lease_lost)))
+        if self.models is not None and not isinstance(self.objects, EmbeddedObjects):
+            self._tasks.append(asyncio.create_task(self.models.watch()))
         if self._client is not None:
             self._client.open()
         else:
@@ -300,6 +322,8 @@ class Control:
             async with asyncio.timeout(3.0):
                 await self.server.stop(0.5)  # the keeper gives 1.2 s for all of this, and gateways are gone by then
         await self.reconciler.stop()
+        if self.models is not None:
+            await self.models.close()
         await self.routes.stop()
         await self._feed.close()
         if self._client is not None:
@@ -323,6 +347,8 @@ class Control:
         self.asynchronous.link.attach(link)
         self.transforms.link.attach(link)
         self.hosting.attach(link)
+        if self._model_link is not None:
+            self._model_link.attach(link)
 
     async def _replicas_use(self) -> Sequence[Usage]:
         return await self._client.usage() if self._client is not None else ()

@@ -30,6 +30,7 @@ from slipway.http.server import Server
 from slipway.link.client import Link
 from slipway.link.counters import CountersSender
 from slipway.link.forward import Forwarder
+from slipway.link.models import ModelLink
 from slipway.link.routes import RouteSubscriber
 from slipway.link.start import RoleStart, die_with_parent, read_start
 from slipway.roles import events
@@ -43,6 +44,8 @@ logger = logging.getLogger(__name__)
 _DRAIN_SECONDS = 1.0
 """What runs may go on for. Less than the keeper's patience: the last counts still go to control, and nothing is killed."""
 _FIRST_TABLE_SECONDS = 10.0
+_MODEL_MARGIN = 60.0
+"""Seconds beyond the longest load, until an answer about a model is not waited for any more."""
 
 
 def main() -> None:
@@ -79,6 +82,11 @@ class Gateway:
 
     def __init__(self, settings: Settings) -> None:
         limits = settings.limits
+        self.models = ModelLink(
+            settings.link_socket,
+            lambda moved: self.slots.model_moved(moved),
+            seconds=limits.model_load_seconds + _MODEL_MARGIN,
+        )
         self.slots = GatewaySlots(
             DataLimits(
                 invoke_seconds=limits.invoke_seconds,
@@ -88,8 +96,10 @@ class Gateway:
                 capacity_seconds=limits.capacity_wait_seconds,
                 between_bytes=limits.between_bytes,
                 between_memory=limits.bodies_in_memory,
+                model_seconds=limits.model_wait_seconds,
             ),
             on_drained=self._drained,
+            loader=self.models,
         )
         self.subscriber = RouteSubscriber(settings.link_socket, settings.routes_file, self._apply, self.slots.busy_removed)
         if settings.auth == "none":
@@ -143,6 +153,7 @@ class Gateway:
         await self.server.stop(_DRAIN_SECONDS)
         await self.enqueue.close()
         await self.link.close()
+        await self.models.close()
         await self.counters.close()
         await self.subscriber.close()
         self.slots.close()

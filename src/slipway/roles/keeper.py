@@ -121,7 +121,7 @@ class _Node:
                 announce(f"note: {note}")
             self._keeper = Keeper(tools)
             self._keeper.subscribe(self._remember)
-            self._server = KeeperServer(self._settings.keeper_socket, self._keeper, self._status)
+            self._server = KeeperServer(self._settings.keeper_socket, self._keeper, self._status, self._keeper)
             await self._server.start()
             if await self._until_ready():
                 self._answers = True
@@ -291,6 +291,7 @@ def _make_tools(settings: Settings) -> Tools:
         Bounds(settings.limits.archive_bytes, settings.limits.archive_entries, settings.limits.archive_ratio),
     )
     artifacts.open()
+    place.clear_models(settings.data_dir)
     logs = Logs(settings.logs_dir)
     found = find_devices()
     return Tools(
@@ -307,6 +308,9 @@ def _make_tools(settings: Settings) -> Tools:
         request_bytes=settings.limits.body_bytes,
         response_bytes=settings.limits.response_bytes,
         async_body_bytes=settings.limits.async_body_bytes,
+        models_dir=f"{settings.data_dir}/models",
+        model_share=settings.limits.model_memory_share,
+        model_load_seconds=settings.limits.model_load_seconds,
     )
 
 

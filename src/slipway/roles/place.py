@@ -40,6 +40,15 @@ def lock(data_dir: str) -> int:
     return fd
 
 
+def clear_models(data_dir: str) -> None:
+    """Folders of multi-model replicas that a dead keeper left; what they showed lies among the artifacts."""
+    folder = f"{data_dir}/models"
+    os.makedirs(folder, mode=0o755, exist_ok=True)
+    for name in os.listdir(folder):
+        if os.path.isdir(f"{folder}/{name}"):
+            shutil.rmtree(f"{folder}/{name}", ignore_errors=True)
+
+
 def make_run_dir(path: str) -> None:
     """An empty folder of ours, mode 0700; processes that a dead keeper recorded in it are killed first."""
     with contextlib.suppress(FileNotFoundError):

@@ -9,17 +9,26 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from slipway.backing.logs import Logs
     from slipway.backing.metrics import Metrics
     from slipway.backing.notices_signing import Signer
     from slipway.backing.objects import Objects
+    from slipway.core.models import ModelAnswer, Models, ModelsSeen
     from slipway.settings import Settings
     from slipway.store.db import Db
     from slipway.store.jobs import Place
     from slipway.store.jobs_settle import Result, Rules
+
+
+class ModelView(Protocol):
+    """`control.models.ModelDesk` for people: what is loaded, and what is to be. None: no such multi-model endpoint."""
+
+    async def seen(self, arn: str) -> list[tuple[str, Models, list[ModelsSeen]]] | None: ...
+    async def preload(self, arn: str, target: str, *, pin: bool, everywhere: bool = False) -> list[ModelAnswer] | None: ...
+    async def unpin(self, arn: str, target: str) -> bool: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +60,8 @@ class World:
     """Records that the objects of the job of this ARN have done that are under way."""
     exposition: Callable[[], Awaitable[str]] | None = None
     """What Prometheus is told."""
+    models: ModelView | None = None
+    """Models of multi-model endpoints; None: there is no keeper (tests)."""
 
 
 @dataclass(frozen=True, slots=True)

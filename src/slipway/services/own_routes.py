@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from slipway.services import slipway, slipway_async, slipway_metrics, slipway_notices, slipway_scaling, slipway_transforms
+from slipway.services import (
+    slipway,
+    slipway_async,
+    slipway_metrics,
+    slipway_models,
+    slipway_notices,
+    slipway_scaling,
+    slipway_transforms,
+)
 
 ROUTES = (
     *slipway.ROUTES,
     *slipway_async.ROUTES,
     *slipway_metrics.ROUTES,
+    *slipway_models.ROUTES,
     *slipway_notices.ROUTES,
     *slipway_scaling.ROUTES,
     *slipway_transforms.ROUTES,

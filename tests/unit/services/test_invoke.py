@@ -167,7 +167,10 @@ async def test_what_is_not_an_invocation_goes_to_control(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("headers", "message"),
     [
-        ({"X_Amzn_SageMaker_Target_Model": "a.tar.gz"}, "TargetModel cannot be used with endpoint demo"),
+        (
+            {"X_Amzn_SageMaker_Target_Model": "a.tar.gz"},
+            "Endpoint demo is not a multi-model endpoint and does not support target model header.",
+        ),
         ({"X_Amzn_SageMaker_Target_Container_Hostname": "c"}, "does not support the target container hostname header"),
         ({"X_Amzn_SageMaker_Inference_Component": "c"}, "InferenceComponentName cannot be used"),
         ({"X_Amzn_SageMaker_Session_Id": "NEW_SESSION"}, "SessionId cannot be used"),

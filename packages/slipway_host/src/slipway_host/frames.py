@@ -10,10 +10,14 @@ HTTP/1.1; both go to one listener.
     client → worker   REQUEST (id, timeout, head of headers, body)        answered by RESPONSE, or PART … then RESPONSE
     worker → client   BUSY (id)                                           not taken: ask another worker
     worker → client   BEGUN (its id field is a count)                     the next so many unanswered requests run as one
+    worker → client   BYE                                                 nothing more is taken here: close when all is answered
 
 A worker that answers requests together says in its HELLO how many at most (two bytes behind the version). It begins the oldest
 first; BEGUN goes before a batch of several of one connection, so that the client knows which have run if the worker dies. A
 REQUEST with the flag ALONE is never put together with others.
+
+A host of many models has one listener for all: the client's HELLO names the model behind the version, and BYE is the answer
+when that is not (or not any more) loaded.
 
 A client may send requests right behind its HELLO; a worker of another version answers HELLO and closes. Answers come in
 the order of the requests of one connection.
@@ -42,6 +46,8 @@ MAX_BODY = 128 * 1024
 GRACE = 5.0
 TIMEOUT_HEADER = "X-Slipway-Timeout-Ms"
 NAME_HEADER = "X-Slipway-Request"
+GONE_HEADER = "X-Slipway-Gone"
+"""On a 503: the request was not taken, since this worker is ending."""
 
 HELLO = 1
 REQUEST = 2
@@ -49,6 +55,7 @@ RESPONSE = 3
 PART = 4
 BUSY = 5
 BEGUN = 6
+BYE = 7
 
 BROKEN = 1
 """Flag of a RESPONSE."""
@@ -81,14 +88,16 @@ def pack(
     return b"".join((HEADER.pack(len(head) + len(body), kind, flags, len(head), status, timeout, ident), head, body))
 
 
-def hello(version: int = VERSION, batch: int = 1) -> bytes:
-    """The first frame of either side. `batch`: requests that the worker answers together at most."""
-    return pack(HELLO, 0, body=MAGIC + bytes([version]) + (batch.to_bytes(2, "big") if batch > 1 else b""))
+def hello(version: int = VERSION, batch: int = 1, model: str = "") -> bytes:
+    """The first frame of either side. `batch`: requests that the worker answers together at most; `model`: which one is wanted,
+    of a host of many."""
+    more = batch.to_bytes(2, "big") if batch > 1 else model.encode()
+    return pack(HELLO, 0, body=MAGIC + bytes([version]) + more)
 
 
 def hello_version(body: bytes) -> int | None:
     """The version that a HELLO's body names; None when it is no HELLO of ours."""
-    if len(body) not in (len(MAGIC) + 1, len(MAGIC) + 3) or not body.startswith(MAGIC):
+    if not len(MAGIC) < len(body) <= len(MAGIC) + 129 or not body.startswith(MAGIC):
         return None
     return body[len(MAGIC)]
 
@@ -96,3 +105,8 @@ def hello_version(body: bytes) -> int | None:
 def hello_batch(body: bytes) -> int:
     """How many requests the worker behind a HELLO answers together at most."""
     return int.from_bytes(body[len(MAGIC) + 1 : len(MAGIC) + 3], "big") or 1
+
+
+def hello_model(body: bytes) -> str:
+    """The model that a HELLO's body names; empty: none."""
+    return body[len(MAGIC) + 1 :].decode("latin-1")

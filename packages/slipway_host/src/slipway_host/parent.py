@@ -305,8 +305,13 @@ def main(arguments: list[str]) -> int:
         sys.stderr.write("usage: slipway_host --config FILE\n")
         return 2
     with open(arguments[1], encoding="utf-8") as file:
-        config = Config(json.load(file), os.environ)
+        values = json.load(file)
+    config = Config(values, os.environ)
     sys.argv[1:] = []  # not for user code that reads its arguments
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    if values.get("multi_model"):
+        from . import models  # noqa: PLC0415  a host of one model has no use for it
+
+        return models.ModelParent(config, values, arguments).run()
     return Parent(config).run()

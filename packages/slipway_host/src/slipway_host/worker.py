@@ -29,6 +29,7 @@ MAX_LENGTH = frames.MAX_BODY + 0xFFFF
 _KEPT_CALLS = 256
 _TIMEOUT = frames.TIMEOUT_HEADER.lower().encode()
 _NAME = frames.NAME_HEADER.lower().encode()
+_GONE = frames.pack_head([(frames.GONE_HEADER.encode(), b"1")])
 
 
 class Limits:
@@ -53,6 +54,8 @@ class Limits:
 class Worker:
     """Serves `service` on `listener` until SIGTERM."""
 
+    invoke_path = "/invocations"
+
     def __init__(self, listener: socket.socket, service: Service, cells: memoryview[float], base: int, limits: Limits) -> None:
         self.listener = listener
         self.service = service
@@ -76,6 +79,7 @@ class Worker:
         for descriptor, _event in self._poller.poll(0):  # what is here already is told to go elsewhere
             if descriptor != self.listener.fileno() and descriptor in self._handlers:
                 self._handlers[descriptor]()
+        self.part()
 
     def loop(self) -> None:
         """Until a stop is asked for."""
@@ -90,6 +94,9 @@ class Worker:
     def connection(self, sock: socket.socket) -> FrameConnection:
         """For a peer that speaks frames."""
         return FrameConnection(self, sock)
+
+    def part(self) -> None:
+        """The last thing before `run` returns."""
 
     def add(self, sock: socket.socket, handler: Callable[[], None]) -> None:
         self._handlers[sock.fileno()] = handler
@@ -180,6 +187,16 @@ class FrameConnection:
         self._end = 0
         self._greeted = False
         self._calls: dict[bytes, Any] = {}
+
+    def begin(self, data: bytes) -> None:
+        """Somebody else has read the first bytes."""
+        self._view[: len(data)] = data
+        try:
+            if not self._consume(len(data)):
+                self.gone()
+        except OSError:
+            self._worker.end()
+            self.gone()
 
     def readable(self) -> None:
         try:
@@ -295,6 +312,15 @@ class HttpConnection:
         self._sock = sock
         self._parser = http11.Parser(worker.limits.request_bytes)
 
+    def begin(self, data: bytes) -> None:
+        """Somebody else has read the first bytes."""
+        self._parser.feed(data)
+        try:
+            if not self._serve():
+                self._worker.remove(self._sock)
+        except OSError:
+            self._worker.remove(self._sock)
+
     def readable(self) -> None:
         try:
             room = self._parser.room()
@@ -325,13 +351,15 @@ class HttpConnection:
                     self._sock.sendall(http11.CONTINUE)
                 return True
             if self._worker.stopping:
-                self._send((503, b"", b"the worker is stopping"), None)
+                self._send((503, _GONE, b"the worker is stopping"), None)
                 return False
             if not self._answer(request):
                 return False
 
     def _answer(self, request: http11.Request) -> bool:
         worker = self._worker
+        if worker.invoke_path != "/invocations" and request.header(_TIMEOUT) is None:
+            request.keep_alive = False  # not our gateway: its next request may be for another model
         worker.begin(_number(request, _NAME), _number(request, _TIMEOUT), time.monotonic())
         try:
             return self._send(worker.bounded(self._route(request)), request)
@@ -339,14 +367,15 @@ class HttpConnection:
             worker.end()
 
     def _route(self, request: http11.Request) -> Answer:
-        methods = {"/invocations": "POST", "/ping": "GET", "/execution-parameters": "GET"}
+        invoke_path = self._worker.invoke_path
+        methods = {invoke_path: "POST", "/ping": "GET", "/execution-parameters": "GET"}
         method = methods.get(request.path)
         if method is None:
             return 404, b"", b""
         if request.method != method:
             return 405, frames.pack_head([(b"Allow", method.encode())]), b""
         service = self._worker.service
-        if request.path == "/invocations":
+        if request.path == invoke_path:
             body, request.body = request.body, b""  # one reference fewer: user code may drop a large body early
             return service.invoke(service.prepare(request.headers), body)
         if request.path == "/ping":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import NamedTuple
 
+from slipway.core.models import ModelAnswer
 from slipway.data import invoke
 from slipway.names import endpoint_log_group, log_group_arn
 from slipway.wire.errors import AwsError
@@ -108,6 +109,14 @@ def no_place(why: str, endpoint: str, variant: str) -> AwsError:
     else:
         text = f"Too many requests are waiting for variant {variant} of endpoint {endpoint}."
     return AwsError("ServiceUnavailable", text, status=503)
+
+
+def no_model(why: str, answer: ModelAnswer | None, endpoint: str, target: str) -> AwsError:
+    """There is no such model to ask, or not yet (containers.md 5.3, 5.4); a container's own refusal is a ModelError."""
+    if answer is None:
+        text = f"Model {target} of endpoint {endpoint} is not ready for inference yet: it is being loaded. Try again."
+        return AwsError("ModelNotReadyException", text, status=429)
+    return AwsError("ValidationError", answer.message or f"Model {target} cannot be loaded ({why}).", status=400)
 
 
 def oversize(request_id: bytes) -> AwsError:

@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from slipway.core.models import MAX_TARGET, target_fault
+from slipway.data.models import target_text
 from slipway.http.exchange import Exchange
 from slipway.http.messages import Headers
 from slipway.http.render import clean_value
@@ -17,6 +19,7 @@ CUSTOM_ATTRIBUTES = _PREFIX + b"custom-attributes"
 INFERENCE_ID = _PREFIX + b"inference-id"
 TARGET_VARIANT = _PREFIX + b"target-variant"
 TARGET_CONTAINER = _PREFIX + b"target-container-hostname"
+TARGET_MODEL = _PREFIX + b"target-model"
 
 _FORWARDED = {
     b"content-type": b"content-type",
@@ -40,7 +43,6 @@ _MEMBERS = {
 """Name of the member and most characters it may have; CustomAttributes has a setting."""
 
 REFUSED = {
-    _PREFIX + b"target-model": ("TargetModel", "it is not a multi-model endpoint"),
     _PREFIX + b"inference-component": ("InferenceComponentName", "it hosts no inference components"),
     _PREFIX + b"session-id": ("SessionId", "its model keeps no sessions"),
     _PREFIX + b"enable-explanations": ("EnableExplanations", "it has no ExplainerConfig"),
@@ -48,7 +50,9 @@ REFUSED = {
 }
 """Parameters that need an endpoint of another kind: the member's name and why this one cannot take it."""
 
-_STEERING = frozenset((*REFUSED, TARGET_VARIANT, TARGET_CONTAINER))
+_STEERING = frozenset((*REFUSED, TARGET_VARIANT, TARGET_CONTAINER, TARGET_MODEL))
+NAMING = frozenset((TARGET_VARIANT, TARGET_CONTAINER))
+"""Headers that say which lanes are meant."""
 _UNUSUAL = frozenset((*_STEERING, CUSTOM_ATTRIBUTES, INFERENCE_ID))
 
 _RETURNED = {
@@ -115,6 +119,34 @@ def _violation(value: str, member: str, constraint: str) -> AwsError:
     shown = value if len(value) <= 64 else value[:64] + "..."
     text = f"1 validation error detected: Value '{shown}' at '{member}' failed to satisfy constraint: {constraint}"
     return AwsError("ValidationError", text, status=400)
+
+
+def target_model(values: Mapping[bytes, bytes], endpoint: str, multi_model: bool, request_id: bytes) -> tuple[str, bytes]:
+    """The model that a request names, and the header that tells the container; ("", b"") where no model is to be named.
+
+    Raises AwsError (containers.md 5.4).
+    """
+    value = values.get(TARGET_MODEL)
+    if not multi_model:
+        if value is None:
+            return "", b""
+        text = f"Endpoint {endpoint} is not a multi-model endpoint and does not support target model header."
+        raise AwsError("ValidationError", text, status=400, members={"ErrorCode": "TARGET_MODEL_HEADER_NOT_SUPPORTED"})
+    if value is None:
+        text = (
+            f"Request {request_id.decode()} is missing a target model header. Endpoint {endpoint} is a multi-model endpoint: "
+            "name a model with TargetModel."
+        )
+        raise AwsError("ValidationError", text, status=400)
+    target = target_text(value)
+    if len(target) > MAX_TARGET:
+        raise _violation(target, "targetModel", f"Member must have length less than or equal to {MAX_TARGET}")
+    if not target:
+        raise _violation(target, "targetModel", "Member must have length greater than or equal to 1")
+    if (fault := target_fault(target)) is not None:
+        shown = target if len(target) <= 64 else target[:64] + "..."
+        raise AwsError("ValidationError", f"Invalid TargetModel {shown!r}: {fault}.", status=400)
+    return target, pack_head([(b"X-Amzn-SageMaker-Target-Model", value)])
 
 
 def refuse_unsupported(steering: Mapping[bytes, bytes], endpoint: str) -> None:

@@ -15,9 +15,11 @@ from typing import Literal
 from urllib.parse import unquote
 
 from slipway.core.asynchronous import INLINE_BODY
+from slipway.core.models import FAILED
 from slipway.core.routing import choose_variant, endpoint_key
 from slipway.data import invoke
 from slipway.data.invoke import Call
+from slipway.data.models import NOT_READY, Refused
 from slipway.data.several import DirectSlots
 from slipway.data.slots import EndpointSlots, Slots, VariantSlots
 from slipway.http.exchange import Exchange
@@ -118,14 +120,22 @@ class Runtime:
             raise answers.oversize(request_id)
         endpoint = self.slots.endpoints.get(caller.prefix + name)
         target = None
-        if endpoint is None or steering or endpoint.asynchronous:
+        model = ""
+        if endpoint is None or steering or endpoint.special:
             try:
                 endpoint, target = self._steer(caller, name, steering)
+                model, told = headers.target_model(steering, name, endpoint.multi_model, request_id)
+                if model and streamed:
+                    raise no_stream(name)
+                head += told
             except AwsError as error:
                 raise caller.learns(error) from None
+        exchange.limit = most
+        if model:
+            exchange.claimant = ModelInvocation(self, exchange, caller, endpoint, target, request_id, head, model)
+            return
         kind = StreamInvocation if streamed else Invocation
         exchange.claimant = kind(self, exchange, caller, endpoint, target, request_id, head)
-        exchange.limit = most
 
     def _admit_async(self, exchange: Exchange, caller: Caller, name: str, request_id: bytes) -> None:
         """InvokeEndpointAsync. Raises AwsError, or Unproven."""
@@ -157,8 +167,9 @@ class Runtime:
         target = None
         if steering:
             headers.refuse_unsupported(steering, name)
-            target = headers.target(steering)
-            self.choose(endpoint, target)
+            if not headers.NAMING.isdisjoint(steering):
+                target = headers.target(steering)
+                self.choose(endpoint, target)
         return endpoint, target
 
     def find(self, caller: Caller, name: str) -> EndpointSlots:
@@ -236,6 +247,11 @@ def container(endpoint: str, variant: VariantSlots, name: str | None) -> Variant
 
 def not_found(caller: Caller, name: str) -> AwsError:
     return AwsError("ValidationError", f"Endpoint {name} of account {caller.account} not found.", status=400)
+
+
+def no_stream(name: str) -> AwsError:
+    text = f"Endpoint {name} is a multi-model endpoint, which does not answer with a response stream. Call InvokeEndpoint."
+    return AwsError("ValidationError", text, status=400)
 
 
 class Invocation(Call):
@@ -355,3 +371,37 @@ class Invocation(Call):
 
     def _where(self, slots: VariantSlots) -> answers.Where:
         return self._runtime.where(self._caller, slots, self._endpoint.endpoint.name)
+
+
+class ModelInvocation(Invocation):
+    """One InvokeEndpoint of one model of many: it travels to wherever that model is loaded."""
+
+    __slots__ = ("model",)
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        exchange: Exchange,
+        caller: Caller,
+        endpoint: EndpointSlots,
+        target: Target | None,
+        request_id: bytes,
+        head: bytes,
+        model: str,
+    ) -> None:
+        super().__init__(runtime, exchange, caller, endpoint, target, request_id, head)
+        self.model = model
+
+    def failed(self, why: str) -> None:
+        answer = why.answer if isinstance(why, Refused) else None
+        slots = self.slots
+        if slots is None or (answer is None and why != NOT_READY):
+            super().failed(why)
+        elif answer is not None and answer.state == FAILED:
+            slots.counters.invocations += 1
+            slots.counters.model_answered(answer.status)
+            where, body = self._where(slots), answer.message.encode()
+            self._send(answers.model_answered(where, answer.status, body, self._request_id))
+        else:
+            slots.counters.refused += 1
+            self._refuse(answers.no_model(why, answer, self._endpoint.endpoint.name, self.model))

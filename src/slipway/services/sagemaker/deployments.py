@@ -7,6 +7,7 @@ from typing import Any
 
 from slipway.core.deployments import ContainerSpec, DeployedImage, Deployment, VariantSpec, image_key
 from slipway.core.endpoints import CREATING, FAILED, IN_SERVICE, UPDATING, Goal
+from slipway.core.models import Models
 from slipway.services import Context
 from slipway.services.sagemaker.async_configs import options
 from slipway.services.sagemaker.containers import container_name, containers_of, direct_is_not_asynchronous, is_direct
@@ -26,16 +27,26 @@ def deployment(connection: Connection, ctx: Context, config_name: str, number: i
         model = find(connection, ctx, MODEL, variant["ModelName"])
         if config.spec.get("AsyncInferenceConfig") and is_direct(model.spec):
             raise direct_is_not_asynchronous(model.name)
-        variants.append(variant_spec(variant, model.spec, config.spec))
+        variants.append(variant_spec(variant, model.spec, config.spec, ctx.account))
         goals.append(Goal(variant["VariantName"], variant["InitialVariantWeight"], variant["InitialInstanceCount"]))
     shown: dict[str, Any] = {name: config.spec[name] for name in _SHOWN if name in config.spec}
     asynchronous = options(config.spec.get("AsyncInferenceConfig"))
     return Deployment(number, config.name, tuple(variants), tuple(goals), ctx.world.now(), shown, asynchronous)
 
 
-def variant_spec(variant: Mapping[str, Any], model: Mapping[str, Any], config: Mapping[str, Any]) -> VariantSpec:
+def _multi_model(container: Mapping[str, Any], account: str) -> Models | None:
+    """Of a container with Mode MultiModel."""
+    if container.get("Mode") != "MultiModel":
+        return None
+    setting = (container.get("MultiModelConfig") or {}).get("ModelCacheSetting", "Enabled")
+    return Models(container["ModelDataUrl"], account, setting != "Disabled")
+
+
+def variant_spec(
+    variant: Mapping[str, Any], model: Mapping[str, Any], config: Mapping[str, Any], account: str = ""
+) -> VariantSpec:
     """A variant (or the instances of a transform job) with the containers of its model."""
-    containers = [_container(each, number) for number, each in enumerate(containers_of(model), 1)]
+    containers = [_container(each, number, account) for number, each in enumerate(containers_of(model), 1)]
     first, several = containers[0], len(containers) > 1
     return VariantSpec(
         name=variant["VariantName"],
@@ -48,20 +59,23 @@ def variant_spec(variant: Mapping[str, Any], model: Mapping[str, Any], config: M
         least_outstanding=variant.get("RoutingConfig", {}).get("RoutingStrategy") == "LEAST_OUTSTANDING_REQUESTS",
         download_seconds=variant.get("ModelDataDownloadTimeoutInSeconds"),
         start_seconds=variant.get("ContainerStartupHealthCheckTimeoutInSeconds"),
+        models=None if several else first.models,
         shown={name: variant[name] for name in _SHOWN_OF_VARIANT if name in variant},
         mode=(model.get("InferenceExecutionConfig") or {}).get("Mode", "Serial") if several else "",
         containers=tuple(containers) if several else (),
     )
 
 
-def _container(container: Mapping[str, Any], number: int) -> ContainerSpec:
+def _container(container: Mapping[str, Any], number: int, account: str) -> ContainerSpec:
     source = (container.get("ModelDataSource") or {}).get("S3DataSource")
+    models = _multi_model(container, account)
     return ContainerSpec(
         name=container_name(container, number),
         image=container["Image"],
         environment=container.get("Environment") or {},
-        model_data=source["S3Uri"] if source else container.get("ModelDataUrl"),
+        model_data=None if models else source["S3Uri"] if source else container.get("ModelDataUrl"),
         model_data_archive=source is None or source["CompressionType"] == "Gzip",
+        models=models,
     )
 
 

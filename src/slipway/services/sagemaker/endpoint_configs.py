@@ -15,6 +15,7 @@ from slipway.services.sagemaker.entities import (
     find,
     given,
     insert,
+    is_multi_model,
     moment,
     not_found,
     page,
@@ -50,6 +51,10 @@ async def create_endpoint_config(ctx: Context, request: dict[str, Any]) -> dict[
             model = find(connection, ctx, MODEL, variant["ModelName"])
             if request.get("AsyncInferenceConfig") and is_direct(model.spec):
                 raise direct_is_not_asynchronous(model.name)
+            if request.get("AsyncInferenceConfig") and is_multi_model(model.spec):
+                raise validation_exception(
+                    f"Asynchronous inference is not supported for multi-model endpoints, and model {model.name} is for one."
+                )
         insert(connection, ctx, ENDPOINT_CONFIG, new, tags, Quotas().endpoint_configs)
 
     await ctx.world.db.write(write)

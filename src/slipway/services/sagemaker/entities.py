@@ -142,3 +142,9 @@ def _summary(kind: Kind, item: Resource) -> dict[str, Any]:
         if (ended := item.observed.get("ended")) is not None:
             summary["TransformEndTime"] = moment(ended)
     return summary
+
+
+def is_multi_model(model: Mapping[str, Any]) -> bool:
+    """Whether one of the containers of CreateModel's request is a multi-model one."""
+    containers = [model.get("PrimaryContainer") or {}, *(model.get("Containers") or ())]
+    return any(container.get("Mode") == "MultiModel" for container in containers)

@@ -73,6 +73,11 @@ async def _check_container(ctx: Context, container: dict[str, Any]) -> None:
     if not _IMAGE.fullmatch(image):
         raise validation_exception(f'ECR image "{image}" is invalid.')
     url, source = container.get("ModelDataUrl"), container.get("ModelDataSource")
+    if container.get("Mode") == "MultiModel":
+        _check_multi_model(container)
+        return
+    if container.get("MultiModelConfig"):
+        raise validation_exception("MultiModelConfig can only be specified for a container whose Mode is MultiModel.")
     if url and source:
         raise validation_exception("Both ModelDataUrl and ModelDataSource are specified. Please specify only one of them.")
     if source and "S3DataSource" not in source:
@@ -81,6 +86,19 @@ async def _check_container(ctx: Context, container: dict[str, Any]) -> None:
         url = source["S3DataSource"]["S3Uri"]
     if url:
         await _check_model_data(ctx, url)
+
+
+def _check_multi_model(container: dict[str, Any]) -> None:
+    """Models come and go: the prefix need not hold one yet (containers.md 5.1)."""
+    url = container.get("ModelDataUrl")
+    if container.get("ModelDataSource"):
+        raise validation_exception("ModelDataSource cannot be specified for a container whose Mode is MultiModel.")
+    if not url:
+        raise validation_exception("A container whose Mode is MultiModel needs a ModelDataUrl: the S3 prefix of its models.")
+    if not url.endswith("/") or parse_s3_uri(url) is None:
+        raise validation_exception(
+            f"ModelDataUrl {url} is no S3 prefix. For a container whose Mode is MultiModel it must be s3://… and end in /."
+        )
 
 
 async def _check_model_data(ctx: Context, url: str) -> None:

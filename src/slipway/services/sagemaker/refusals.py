@@ -31,8 +31,6 @@ class NoEffect:
 
 
 _CONTAINER = (
-    ("Mode", "A multi-model container", ("MultiModel",)),
-    ("MultiModelConfig", "A multi-model container", ()),
     ("ModelPackageName", "A model package", ()),
     ("InferenceSpecificationName", "A model package", ()),
     ("AdditionalModelDataSources", "Further model data", ()),

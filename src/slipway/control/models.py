@@ -1,0 +1,231 @@
+"""Multi-model endpoints in control: which object a target is, who shall load it, and what happens when it changes.
+
+Control resolves and hands on; residency is the keeper's. Nothing here is kept: after a restart gateways ask again, and the
+keeper knows what is loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from slipway.control.specs import Missing, ObjectHead
+from slipway.core.models import (
+    INVALID,
+    LATE,
+    LOADED,
+    MISSING,
+    MODELS_DIR,
+    ModelAnswer,
+    ModelAsk,
+    ModelDone,
+    ModelLoad,
+    ModelMoved,
+    ModelPin,
+    Models,
+    ModelsSeen,
+    ModelUnload,
+    model_hash,
+    target_fault,
+)
+from slipway.core.rendezvous import ranking
+from slipway.core.replicas import Artifact
+from slipway.core.routing import Endpoint
+from slipway.link.channel import LinkClosed, LinkError
+from slipway.names import S3Location, parse_s3_uri
+
+logger = logging.getLogger(__name__)
+
+LOOK_SECONDS = 3.0
+"""Between two looks at the objects of loaded models, where the store does not tell of changes."""
+HEADS = 8
+"""Asked of the store at a time."""
+MARGIN_SECONDS = 30.0
+DOWNLOAD_MESSAGE = (
+    "Failed to download model data(bucket: {bucket}, key: {key}). Please ensure that there is an object located at the URL and "
+    "that the role passed to CreateModel has permissions to download the object."
+)
+_LINK = (LinkClosed, LinkError, TimeoutError)
+
+
+class ModelKeeper(Protocol):
+    """`link.keeper.KeeperClient`, or a fake."""
+
+    async def load_model(self, order: ModelLoad, timeout: float) -> ModelAnswer: ...
+    async def unload_model(self, order: ModelUnload) -> None: ...
+    async def pin_model(self, order: ModelPin) -> None: ...
+    async def models(self, replica: str) -> ModelsSeen | None: ...
+
+
+class Head(Protocol):
+    """As `control.endpoints.Head`."""
+
+    def __call__(self, bucket: str, key: str, *, account: str | None) -> Awaitable[ObjectHead | None]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    keeper: ModelKeeper
+    head: Head
+    presign: Callable[[str, str, str, int], str]
+    routed: Callable[[], Mapping[str, Endpoint]]
+    """Endpoints in service, by ARN."""
+    tell: Callable[[ModelMoved], Awaitable[None]]
+    """To every gateway."""
+    load_seconds: float = 360.0
+
+
+class ModelDesk:
+    """Answers gateways and people."""
+
+    def __init__(self, world: Surroundings) -> None:
+        self._world = world
+        self._heads = asyncio.Semaphore(HEADS)
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # ---- gateways
+
+    async def ask(self, ask: ModelAsk) -> ModelAnswer:
+        """Find the object, have the replica load it."""
+        order = await self._order(ask.replica, ask.models, ask.target, ask.uses)
+        return order if isinstance(order, ModelAnswer) else await self._load(order)
+
+    def done(self, done: ModelDone) -> None:
+        """A model that is not to stay has answered."""
+        self._spawn(self._dismiss(ModelUnload(done.replica, done.hash, "disabled", files=True)))
+
+    async def _order(
+        self, replica: str, models: Models, target: str, uses: Mapping[str, tuple[float, int]], pin: bool = False
+    ) -> ModelLoad | ModelAnswer:
+        place = _location(models, target)
+        if place is None:
+            return ModelAnswer(INVALID, message=f"TargetModel {target[:63]} names no object below {models.prefix}")
+        try:
+            head = await self._world.head(place.bucket, place.key, account=models.account)
+        except Missing as error:
+            logger.warning("model-store-unavailable", extra={"error": error.failure.message})
+            return ModelAnswer(LATE, message=error.failure.message)
+        if head is None:
+            return ModelAnswer(MISSING, message=DOWNLOAD_MESSAGE.format(bucket=place.bucket, key=place.key))
+        etag = head.etag.strip('"')
+        seconds = int(self._world.load_seconds) + 600
+        url = self._world.presign(models.account, place.bucket, place.key, seconds)
+        hash = model_hash(models.prefix, target, etag)
+        artifact = Artifact(f"{MODELS_DIR}/{hash}", f"s3://{place.bucket}/{place.key}", url, etag, head.size)
+        return ModelLoad(replica, target, hash, artifact, pin, uses)
+
+    async def _load(self, order: ModelLoad) -> ModelAnswer:
+        try:
+            answer = await self._world.keeper.load_model(order, self._world.load_seconds + MARGIN_SECONDS)
+        except _LINK as error:
+            return ModelAnswer(LATE, order.hash, message=f"the keeper does not answer: {error!r}")
+        if answer.state == MISSING:
+            place = parse_s3_uri(order.artifact.source) or S3Location("", "")
+            return ModelAnswer(MISSING, order.hash, message=DOWNLOAD_MESSAGE.format(bucket=place.bucket, key=place.key))
+        return answer
+
+    async def _dismiss(self, order: ModelUnload) -> None:
+        with contextlib.suppress(*_LINK):
+            await self._world.keeper.unload_model(order)
+
+    # ---- changed objects
+
+    def written(self, bucket: str, key: str) -> None:
+        """The embedded store has a new object there: replicas that have the old one load it, and then gateways are told."""
+        for models, replicas in self._parts():
+            if (target := _target(models, bucket, key)) is not None:
+                self._spawn(self._renew(models, replicas, {target}))
+
+    async def watch(self) -> None:
+        """For a store that does not tell: look, for ever."""
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for models, replicas in self._parts():
+                with contextlib.suppress(*_LINK):
+                    await self._renew(models, replicas, None)
+
+    async def _renew(self, models: Models, replicas: Sequence[str], targets: set[str] | None) -> None:
+        """All these replicas; `targets` None: all that each has."""
+        for replica in replicas:
+            with contextlib.suppress(*_LINK):
+                seen = await self._world.keeper.models(replica)
+                rows = seen.models if seen is not None else ()
+                current = {row.target: row.etag for row in rows if targets is None or row.target in targets}
+                await asyncio.gather(*(self._renew_one(replica, models, *each) for each in current.items()))
+
+    async def _renew_one(self, replica: str, models: Models, target: str, etag: str) -> None:
+        async with self._heads:
+            order = await self._order(replica, models, target, {})
+        if isinstance(order, ModelAnswer) or order.artifact.etag == etag:
+            return  # one that was deleted goes on answering until it has to make room
+        answer = await self._load(order)
+        logger.info("model-changed", extra={"replica": replica, "model": order.hash, "state": answer.state})
+        if answer.state == LOADED:
+            await self._world.tell(ModelMoved(replica, target, answer))
+
+    def _parts(self) -> list[tuple[Models, list[str]]]:
+        """Of all endpoints."""
+        return [part for e in self._world.routed().values() for variant in e.variants for part in variant.model_parts()]
+
+    # ---- people
+
+    async def seen(self, arn: str) -> list[tuple[str, Models, list[ModelsSeen]]] | None:
+        """Variants of a multi-model endpoint with what their replicas have; None: it is none, or not in service."""
+        found = []
+        for variant, models, replicas in self._of(arn):
+            seen = [await self._world.keeper.models(replica) for replica in replicas]
+            found.append((variant, models, [each for each in seen if each is not None]))
+        return found or None
+
+    async def preload(self, arn: str, target: str, *, pin: bool, everywhere: bool = False) -> list[ModelAnswer] | None:
+        """Have it loaded by the replica that its requests go to first (or by all), and kept there with `pin`."""
+        parts = self._of(arn)
+        answers = []
+        for _variant, models, replicas in parts:
+            ids = ranking(target, replicas)
+            for id in ids if everywhere else ids[:1]:
+                order = await self._order(id, models, target, {}, pin)
+                answers.append(order if isinstance(order, ModelAnswer) else await self._load(order))
+        return answers if parts else None
+
+    async def unpin(self, arn: str, target: str) -> bool:
+        """False: there is no such endpoint."""
+        parts = self._of(arn)
+        for _variant, _models, replicas in parts:
+            for replica in replicas:
+                await self._world.keeper.pin_model(ModelPin(replica, target, False))
+        return bool(parts)
+
+    def _of(self, arn: str) -> list[tuple[str, Models, list[str]]]:
+        endpoint = self._world.routed().get(arn)
+        variants = endpoint.variants if endpoint is not None else ()
+        return [(variant.name, *part) for variant in variants for part in variant.model_parts()]
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _spawn(self, work: Awaitable[None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _location(models: Models, target: str) -> S3Location | None:
+    place = parse_s3_uri(models.prefix)
+    if place is None or target_fault(target) is not None:
+        return None
+    return S3Location(place.bucket, place.key + target)
+
+
+def _target(models: Models, bucket: str, key: str) -> str | None:
+    """The target that the object is, for these models; None: it is not theirs."""
+    place = parse_s3_uri(models.prefix)
+    if place is None or place.bucket != bucket or not key.startswith(place.key) or key == place.key:
+        return None
+    return key[len(place.key) :]

@@ -1,0 +1,44 @@
+"""Which models of which endpoint are pinned on this node: kept in a file, so that a replaced replica keeps them as well."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+
+
+class Pins:
+    """By the endpoint's ARN and variant. `path` None: in memory alone."""
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._pins: dict[str, list[str]] = {}
+        self._saving = asyncio.Lock()
+        if path is not None:
+            with contextlib.suppress(OSError, ValueError), open(path) as file:
+                self._pins = {str(key): [str(each) for each in value] for key, value in json.load(file).items()}
+
+    def of(self, owner: str, variant: str) -> tuple[str, ...]:
+        return tuple(self._pins.get(f"{owner}/{variant}", ()))
+
+    async def set(self, owner: str, variant: str, target: str, pinned: bool) -> None:
+        """Durable as far as a rename is: a pin is a wish about speed."""
+        key = f"{owner}/{variant}"
+        targets = [each for each in self._pins.get(key, []) if each != target]
+        if pinned:
+            targets.append(target)
+        if targets:
+            self._pins[key] = targets
+        else:
+            self._pins.pop(key, None)
+        if self._path is not None:
+            async with self._saving:
+                await asyncio.to_thread(_write, self._path, json.dumps(self._pins))
+
+
+def _write(path: str, text: str) -> None:
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(f"{path}.new", "w") as file:
+        file.write(text)
+    os.replace(f"{path}.new", path)
