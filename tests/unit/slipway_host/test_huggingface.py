@@ -69,7 +69,7 @@ def test_the_dialect_of_inputs_and_parameters(model: Host) -> None:
     column = model.invoke(b"inputs\none\ntwo\n", content_type="text/csv")
     assert json.loads(column.text)[0]["inputs"] == ["one", "two"]
     csv = model.invoke(b'{"inputs": 1}', content_type=JSON, accept="text/csv")
-    assert csv.text == "inputs,parameters\n1,{}\n"
+    assert csv.text == "inputs,parameters\r\n1,{}\r\n"
 
 
 def test_every_failure_is_a_400_in_the_model_servers_frame(model: Host) -> None:

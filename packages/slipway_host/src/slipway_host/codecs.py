@@ -77,9 +77,9 @@ def decode_a(data: str | bytes, content_type: str, allow_pickle: bool = False) -
         return from_json(data)
     if kind == CSV:
         return from_csv_a(data)
-    if kind == NPY and isinstance(data, bytes):
+    if kind == NPY and isinstance(data, (bytes, bytearray)):
         return from_npy(data, allow_pickle)
-    if kind == NPZ and isinstance(data, bytes):
+    if kind == NPZ and isinstance(data, (bytes, bytearray)):
         return from_npz(data)
     raise UnsupportedFormat(content_type)
 
@@ -141,7 +141,7 @@ def decode(data: str | bytes, content_type: str, allow_pickle: bool = False) -> 
         return from_json(data)
     if kind == CSV:
         return from_csv(data)
-    if kind == NPY and isinstance(data, bytes):
+    if kind == NPY and isinstance(data, (bytes, bytearray)):
         return from_npy(data, allow_pickle)
     raise UnsupportedFormat(content_type)
 

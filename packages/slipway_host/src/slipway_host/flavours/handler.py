@@ -20,6 +20,7 @@ from .. import codecs, frames
 from ..context import Context, Together
 from ..contract import LoadError, Place, import_script, listing
 from ..service import Answer, Call, Service, _body, _clean
+from .toolkit import told
 
 if TYPE_CHECKING:
     from ..batching import Answers
@@ -43,20 +44,20 @@ class HandlerService(Service):
         try:
             return self._answers(self._handle([{"body": bytearray(body)}], context), [context])[0]
         except MemoryError:
-            return _failed(507, "Out of resources")
+            return told(507, "Out of resources")
         except (Exception, SystemExit) as error:  # noqa: BLE001  user code
             traceback.print_exc()
             sys.stderr.flush()
             code = getattr(error, "error_code", None)
             if type(code) is int and 400 <= code <= 599:
-                return _failed(code, str(getattr(error, "message", "") or error))
-            return _failed(503, "Prediction failed")
+                return told(code, str(getattr(error, "message", "") or error))
+            return told(503, "Prediction failed")
 
     def _answers(self, result: Any, contexts: list[Context]) -> list[Answer]:
         if not isinstance(result, list):
-            return [_failed(503, "Invalid model predict output")] * len(contexts)
+            return [told(503, "Invalid model predict output")] * len(contexts)
         if len(result) != len(contexts):
-            return [_failed(503, "number of batch response mismatched")] * len(contexts)
+            return [told(503, "number of batch response mismatched")] * len(contexts)
         return [_answer(value, context) for value, context in zip(result, contexts)]
 
     def together(self) -> Answers | None:
@@ -98,13 +99,7 @@ def _answer(value: Any, context: Context) -> Answer:
 
 def _unsupported(error: Exception) -> Answer:
     sys.stderr.write(f"[slipway] {error}\n")
-    return _failed(503, "Unsupported model output data type.")
-
-
-def _failed(code: int, message: str) -> Answer:
-    """MMS names every failure of a handler alike."""
-    content = {"code": code, "type": "InternalServerException", "message": message}
-    return code, frames.pack_head([(b"Content-Type", b"application/json")]), json.dumps(content, indent=2).encode() + b"\n"
+    return told(503, "Unsupported model output data type.")
 
 
 def load(place: Place) -> Service:

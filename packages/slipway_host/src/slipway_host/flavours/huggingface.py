@@ -5,14 +5,13 @@ With model_fn alone in the script, the default predict_fn calls what it returns 
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from typing import Any
 
-from .. import codecs, frames
+from .. import codecs
 from ..contract import LoadError, Place
-from ..service import Answer, Defaults, ScriptService, Service, failure
+from ..service import Answer, ScriptService, Service, failure
 from . import huggingface_codecs, toolkit
 from .flask import switch
 from .huggingface_task import folder_of, go_offline, task_of
@@ -28,10 +27,9 @@ _FEATURES = (
 )
 """Tasks of models that have a feature extractor in a tokenizer's place."""
 _NO_EFFECT = ("HF_OPTIMUM_BATCH_SIZE", "HF_OPTIMUM_SEQUENCE_LENGTH")
-_HEAD = frames.pack_head([(b"Content-Type", b"application/json")])
 
 
-class _Defaults(Defaults):
+class _Defaults(toolkit.ToolkitDefaults):
     def __init__(self, place: Place) -> None:
         self._pickle = switch(place, "SLIPWAY_ALLOW_PICKLE")
         self.task: str | None = place.environment.get("HF_TASK") or None
@@ -42,7 +40,7 @@ class _Defaults(Defaults):
     def predict_fn(self, data: Any, model: Any) -> Any:
         """`{"inputs": …, "parameters": {…}}`; an object without inputs is the input itself."""
         if not isinstance(data, dict):
-            if isinstance(data, (list, str)):
+            if data is None or isinstance(data, (list, str, int, float)):
                 raise ValueError('The body must be a JSON object: {"inputs": …}, and "parameters" beside it where wanted.')
             return model(data)
         parameters = data.pop("parameters", None)
@@ -58,12 +56,13 @@ class _Defaults(Defaults):
 
     def failed(self, error: BaseException) -> Answer:
         """The model server's frame of a PredictionException; the traceback is in the log."""
+        if isinstance(error, toolkit.NoAnswer):
+            return super().failed(error)
         _, _, text = failure(error)
         message = str(getattr(error, "message", "") or error) or type(error).__name__
         if isinstance(error, (MemoryError, SystemExit)) and isinstance(text, bytes):
             message = text.split(b"\n", 1)[0].decode("utf-8", "replace")
-        body = {"code": 400, "type": "InternalServerException", "message": message}
-        return 400, _HEAD, json.dumps(body, indent=2).encode()
+        return toolkit.told(400, message)
 
 
 def load(place: Place) -> Service:

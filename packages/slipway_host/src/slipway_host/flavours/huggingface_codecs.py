@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import datetime
 import io
 import json
 from typing import Any
@@ -23,13 +24,13 @@ def decode(data: str | bytes, content_type: str, task: str | None, allow_pickle:
         return json.loads(data)
     if kind == codecs.CSV:
         return _from_csv(codecs.text(data), task)
-    if isinstance(data, bytes):
+    if isinstance(data, (bytes, bytearray)):
         if kind == codecs.NPY:
             return codecs.from_npy(data, allow_pickle)
         if kind in IMAGES:
             return {"inputs": _image(data)}
         if kind in AUDIO:
-            return {"inputs": data}
+            return {"inputs": bytes(data)}
     raise codecs.UnsupportedFormat(content_type)
 
 
@@ -37,12 +38,12 @@ def _from_csv(text: str, task: str | None) -> dict[str, Any]:
     if task in _NO_CSV:
         raise ValueError(f"text/csv cannot carry what {task} needs: send application/json.")
     rows = list(csv.DictReader(io.StringIO(text)))
-    columns = list(rows[0]) if rows else []
-    if not any(name in columns for name in _HEADERS):
+    first = (text.splitlines() or [""])[0].lower()
+    if not rows or not any(name in first for name in _HEADERS):
         raise ValueError(
             f"The first line of a text/csv body names its columns, and one of {', '.join(_HEADERS)} must be among them."
         )
-    if "inputs" in columns:
+    if "inputs" in rows[0]:
         return {"inputs": [row["inputs"] for row in rows]}
     return {"inputs": rows}
 
@@ -75,6 +76,8 @@ def _plain(value: Any) -> Any:
         out = io.BytesIO()
         value.save(out, format="PNG")
         return base64.b64encode(out.getvalue()).decode("ascii")
+    if isinstance(value, datetime.datetime):
+        return str(value)
     if isinstance(value, bytes):
         return base64.b64encode(value).decode("ascii")
     raise TypeError(f"{type(value).__name__} cannot be written as JSON")
@@ -85,7 +88,7 @@ def _to_csv(value: Any) -> str:
     if not isinstance(rows, list) or not rows or not all(isinstance(row, dict) for row in rows):
         raise ValueError("only a list of objects can be written as text/csv; ask for application/json")
     out = io.StringIO()
-    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(out, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
     return out.getvalue()

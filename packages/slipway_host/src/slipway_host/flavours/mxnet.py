@@ -14,7 +14,7 @@ from typing import Any, Callable
 
 from .. import codecs
 from ..contract import Functions, LoadError, Place, find_script, listing
-from ..service import Defaults, ScriptService, Service
+from ..service import ScriptService, Service
 from . import toolkit
 from .flask import switch
 
@@ -35,7 +35,7 @@ def mxnet() -> Any:
     return module
 
 
-class _Gluon(Defaults):
+class _Gluon(toolkit.ToolkitDefaults):
     """Also what a script with a transform_fn gets, which needs none of it."""
 
     types: tuple[str, ...] = (codecs.JSON, codecs.NPY)

@@ -11,7 +11,7 @@ from typing import Any
 
 from .. import codecs
 from ..contract import LoadError, Place, listing
-from ..service import Defaults, ScriptService, Service
+from ..service import ScriptService, Service
 from . import toolkit
 from .flask import switch
 
@@ -31,7 +31,7 @@ def torch() -> Any:
     return module
 
 
-class _Defaults(Defaults):
+class _Defaults(toolkit.ToolkitDefaults):
     batched = True
 
     def __init__(self, place: Place) -> None:
@@ -43,9 +43,13 @@ class _Defaults(Defaults):
     def input_fn(self, data: str | bytes, content_type: str) -> Any:
         """json and csv as a FloatTensor, npy with its own type."""
         array = codecs.decode_a(data, content_type, self._pickle)
-        if codecs.media_type(content_type) in codecs.TEXT:
-            array = array.astype("float32")
-        return torch().from_numpy(array).to(device())
+        if codecs.media_type(content_type) not in codecs.TEXT:
+            tensor = torch().from_numpy(array)
+        elif not array.ndim and array.dtype.kind in "biuf":
+            tensor = torch().tensor(float(array))  # the image takes a number for a size, and answers what was in memory
+        else:
+            tensor = torch().FloatTensor(array)
+        return tensor.to(device())
 
     def predict_fn(self, data: Any, model: Any) -> Any:
         if model is not self._ready:
