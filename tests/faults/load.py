@@ -40,8 +40,8 @@ class Load:
 
 
 @contextmanager
-def load(server: Deployments, name: str = "identity") -> Iterator[Load]:
-    running = Load(server, name)
+def load(server: Deployments, name: str = "identity", clients: int = 4) -> Iterator[Load]:
+    running = Load(server, name, clients)
     for thread in running.threads:
         thread.start()
     try:

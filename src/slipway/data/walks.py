@@ -10,6 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from slipway.data.invoke import DIED, GONE, Call, Oversize, Ticket
+from slipway.http.render import clean_value
 from slipway_host.frames import pack_head, unpack_head
 
 if TYPE_CHECKING:
@@ -160,4 +161,5 @@ class Walk:
 
 
 def _content_type(head: bytes) -> bytes | None:
-    return next((value for name, value in unpack_head(head) if name.lower() == _CONTENT_TYPE), None)
+    """One that would break the next request's head counts as none."""
+    return next((value for name, value in unpack_head(head) if name.lower() == _CONTENT_TYPE and clean_value(value)), None)
