@@ -27,6 +27,7 @@ def model_fn(model_dir):
     if told.get("raise"): raise ValueError("it does not want to")
     return told, held
 def transform_fn(model, data, content_type, accept):
+    data = data if isinstance(data, str) else bytes(data).decode()
     if data == "crash": os._exit(11)
     if data == "hold": time.sleep(1.0)
     return model[0]["name"] + ":" + data, "text/plain"

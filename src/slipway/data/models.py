@@ -227,6 +227,11 @@ class TargetSlots(VariantSlots):
             self.house.want(self)
 
     def put_back(self, call: Call) -> None:
+        present = self.house.present(self)
+        call.slots = present
+        if present is not self:
+            present.put_back(call)
+            return
         super().put_back(call)
         if not self.lanes and self._waiting:
             self.house.want(self)
@@ -385,6 +390,10 @@ class ModelSlots(VariantSlots):
                 task.cancel()
             target.retire()
         self._targets.clear()
+
+    def present(self, target: TargetSlots) -> TargetSlots:
+        """What stands for this model now: it may have been forgotten while calls were still on their way back."""
+        return target if self.retired else self._targets.setdefault(target.target, target)
 
     def forget_idle(self, target: TargetSlots) -> None:
         if target.idle and self._targets.get(target.target) is target:
