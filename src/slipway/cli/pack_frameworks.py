@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-NAMES = ("sklearn", "xgboost", "pytorch", "huggingface", "tensorflow", "mxnet", "sparkml")
+NAMES = ("sklearn", "xgboost", "pytorch", "huggingface", "tensorflow", "mxnet", "sparkml", "linear-learner")
 _WEIGHTS = {"sklearn": (".joblib", ".pkl"), "pytorch": (".pt", ".pth")}
 _HF_WEIGHTS = (".safetensors", ".bin", ".h5", ".msgpack", ".onnx")
 _NO_MODELS = (".md", ".txt", ".py", ".csv", ".yaml", ".yml", ".ipynb", ".log", ".toml", ".sh")
@@ -122,9 +122,27 @@ def _sparkml(folder: Path, names: list[str], script: bool) -> list[Finding]:
     return [Finding(True, message, "unzip the MLeap bundle: bundle.json and root/ must lie at the top")]
 
 
+def _mxnet(folder: Path, names: list[str], script: bool) -> list[Finding]:
+    """The three files that its default model_fn loads; AWS's image wants a script beside, be it empty."""
+    if script:
+        return []
+    if missing := [name for name in ("model-symbol.json", "model-0000.params", "model-shapes.json") if name not in names]:
+        mend = "save it with Module.save_checkpoint('model', 0) and model-shapes.json beside, or add code/inference.py"
+        return [Finding(True, f"There is no code/inference.py, and no {', '.join(missing)} at the top.", mend)]
+    return [Finding(False, "There is no code/inference.py.", "AWS's image does not start without one; it may be empty")]
+
+
+def _linear_learner(folder: Path, names: list[str], script: bool) -> list[Finding]:
+    if "model_algo-1" in names:
+        return []
+    return [Finding(True, "There is no model_algo-1 at the top.", "pack that file as AWS's training job wrote it, still a zip")]
+
+
 _CHECKS: dict[str, Callable[[Path, list[str], bool], list[Finding]]] = {
     "xgboost": _xgboost,
     "huggingface": _huggingface,
     "tensorflow": _tensorflow,
     "sparkml": _sparkml,
+    "mxnet": _mxnet,
+    "linear-learner": _linear_learner,
 }

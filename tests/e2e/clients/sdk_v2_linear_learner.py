@@ -25,7 +25,8 @@ with tarfile.open("model.tar.gz", "w:gz") as tar:
 data = session.upload_data("model.tar.gz", key_prefix="linear")
 
 model = LinearLearnerModel(data, role, session)
-predictor = model.deploy(1, "ml.m5.large", endpoint_name="sdk-linear")
+predictor = model.deploy(1, "ml.m5.large", endpoint_name="sdk-linear", wait=False)
+session.wait_for_endpoint("sdk-linear", poll=1)  # what deploy does, every 30 s
 assert isinstance(predictor, LinearLearnerPredictor)
 for given in (rows, rows.astype("float64")):
     records = predictor.predict(given)
@@ -42,7 +43,8 @@ generic = Model(
     role=role,
     predictor_cls=Predictor,
 )
-predictor = generic.deploy(1, "ml.m5.large", endpoint_name="sdk-linear-2", deserializer=JSONDeserializer())
+predictor = generic.deploy(1, "ml.m5.large", endpoint_name="generic", deserializer=JSONDeserializer(), wait=False)
+session.wait_for_endpoint("generic", poll=1)
 predictor.serializer = CSVSerializer()
 answers = [predictor.predict(rows)]
 predictor.serializer = JSONSerializer()

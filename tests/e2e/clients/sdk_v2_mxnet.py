@@ -30,7 +30,8 @@ model = MXNetModel(
     py_version="py38",
     model_server_workers=1,
 )
-predictor = model.deploy(1, "ml.m5.large", endpoint_name="sdk-mxnet")
+predictor = model.deploy(1, "ml.m5.large", endpoint_name="sdk-mxnet", wait=False)
+session.wait_for_endpoint("sdk-mxnet", poll=1)  # what deploy does, every 30 s
 assert np.allclose(predictor.predict(truth["rows"]), truth["module"], rtol=1e-5), "json"
 predictor.delete_model()
 predictor.delete_endpoint()

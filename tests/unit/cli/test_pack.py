@@ -84,6 +84,8 @@ def test_scripts_at_the_top_go_into_code(tmp_path: Path, capsys: pytest.CaptureF
         ({"a": "", "latest/saved_model.pb": ""}, "tensorflow", "saved_model.pb lies in latest/"),
         ({"model.keras": ""}, "tensorflow", "no <version>/saved_model.pb, but model.keras"),
         ({"model.zip": ""}, "sparkml", "no bundle.json at the top, but model.zip"),
+        ({"model-symbol.json": ""}, "mxnet", "no model-0000.params, model-shapes.json at the top"),
+        ({"mx-mod-symbol.json": ""}, "linear-learner", "There is no model_algo-1 at the top"),
     ],
 )
 def test_what_is_wrong(
@@ -130,7 +132,9 @@ def test_what_is_right(tmp_path: Path, text: str) -> None:
         ({"metadata/part-0": "", "stages/0/a": ""}, "sparkml", ""),
         ({"model.joblib": ""}, "scikit-learn", ""),
         ({"model.pt": ""}, "pytorch:2.3", ""),
-        ({"model-symbol.json": ""}, "mxnet", ""),
+        ({"model-symbol.json": "", "model-0000.params": "", "model-shapes.json": ""}, "mxnet", "it may be empty"),
+        ({"code/inference.py": "x = 1\n"}, "mxnet", ""),
+        ({"model_algo-1": ""}, "linear-learner", ""),
     ],
 )
 def test_what_a_framework_takes(
