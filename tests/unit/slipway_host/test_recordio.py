@@ -97,3 +97,34 @@ def test_what_the_sdk_writes(kind: str) -> None:
     one, other = recordio.read(base64.b64decode(OF_THE_SDK[kind]))
     assert (list(one.features["values"].values), list(one.label["values"].values)) == ([1.5, -2.0, 0.0], [1.0])
     assert list(other.features["values"].values) == [0.25, 3.0, pytest.approx(1e-3)]
+
+
+INTEGERS = (
+    "CiPXzi0AAAAKGgoGdmFsdWVzEhA6DgoMAf7//////////wEAEg8KBnZhbHVlcxIFOgMKAQEAAAAKI9fOLQAAAAoaCgZ2YWx1ZXMSEDoOCgwHA4CAgID4/////wES"
+    "DwoGdmFsdWVzEgU6AwoBAAAAAA=="
+)
+"""The same of [[1, -2, 0], [7, 3, -2147483648]] with labels [1, 0], as int."""
+SPARSE = {
+    "float32": (
+        "CiPXzjMAAAAKHQoGdmFsdWVzEhMSEQoIAADAPwAAAEASAgADGgEEEhIKBnZhbHVlcxIIEgYKBAAAgD8ACiPXzi4AAAAKGAoGdmFsdWVzEg4SDAoEAABAwBIB"
+        "AhoBBBISCgZ2YWx1ZXMSCBIGCgQAAAAAAAA="
+    ),
+    "float64": (
+        "CiPXzj8AAAAKJQoGdmFsdWVzEhsaGQoQAAAAAAAA+D8AAAAAAAAAQBICAAMaAQQSFgoGdmFsdWVzEgwaCgoIAAAAAAAA8D8ACiPXzjYAAAAKHAoGdmFsdWVz"
+        "EhIaEAoIAAAAAAAACMASAQIaAQQSFgoGdmFsdWVzEgwaCgoIAAAAAAAAAAAAAA=="
+    ),
+}
+"""What its write_spmatrix_to_sparse_tensor makes of [[1.5, 0, 0, 2], [0, 0, -3, 0]]."""
+
+
+def test_integers_that_the_sdk_writes() -> None:
+    one, other = recordio.read(base64.b64decode(INTEGERS))
+    assert (list(one.features["values"].values), list(one.label["values"].values)) == ([1, -2, 0], [1])
+    assert list(other.features["values"].values) == [7, 3, -2147483648]
+
+
+@pytest.mark.parametrize("kind", SPARSE)
+def test_sparse_records_that_the_sdk_writes(kind: str) -> None:
+    one, other = recordio.rows(base64.b64decode(SPARSE[kind]))
+    assert (list(one.values), list(one.keys), list(one.shape), one.columns) == ([1.5, 2.0], [0, 3], [4], 4)
+    assert (list(other.values), list(other.keys)) == ([-3.0], [2])

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, Union
+from typing import Any, Callable, Union
 
 from . import codecs, recordio
 from .recordio import Record, Tensor
 
 JSONLINES = "application/jsonlines"
 REQUEST_TYPES = (codecs.JSON, JSONLINES, codecs.CSV, recordio.CONTENT_TYPE)
-ANSWER_TYPES = (codecs.JSON, JSONLINES, recordio.CONTENT_TYPE)
 Prediction = Mapping[str, Union[float, Sequence[float]]]
 
 
@@ -107,19 +106,31 @@ def _from_csv(body: bytes, labels: int) -> list[Tensor]:
     return found
 
 
-def answer(predictions: Sequence[Prediction], accept: str, default: str) -> tuple[str, bytes]:
-    """Content type and body: the first type of `accept` that there is, else `default`, which must be one of ANSWER_TYPES."""
-    kinds = [codecs.media_type(item) for item in accept.split(",")]
-    kind = next((kind for kind in kinds if kind in ANSWER_TYPES), default)
-    if kind == recordio.CONTENT_TYPE:
-        return kind, recordio.write([_record(prediction) for prediction in predictions])
-    if kind == JSONLINES:
-        return kind, "".join([json.dumps(prediction) + "\n" for prediction in predictions]).encode()
+def to_json(predictions: Sequence[Prediction]) -> tuple[str, bytes]:
     return codecs.JSON, json.dumps({"predictions": predictions}).encode()
 
 
-def _record(prediction: Prediction) -> Record:
-    tensors = {}
-    for key, value in prediction.items():
-        tensors[key] = Tensor([value] if isinstance(value, (int, float)) else value)
-    return Record({}, tensors)
+def to_jsonlines(predictions: Sequence[Prediction]) -> tuple[str, bytes]:
+    return JSONLINES, "".join([json.dumps(prediction) + "\n" for prediction in predictions]).encode()
+
+
+def to_recordio(predictions: Sequence[Prediction]) -> tuple[str, bytes]:
+    """A record for each prediction, a tensor in its label for each key."""
+    records = []
+    for prediction in predictions:
+        numbers = {key: [value] if isinstance(value, (int, float)) else value for key, value in prediction.items()}
+        records.append(Record({}, {key: Tensor(values) for key, values in numbers.items()}))
+    return recordio.CONTENT_TYPE, recordio.write(records)
+
+
+ENCODERS: dict[str, Callable[[Sequence[Prediction]], tuple[str, bytes]]] = {
+    codecs.JSON: to_json,
+    JSONLINES: to_jsonlines,
+    recordio.CONTENT_TYPE: to_recordio,
+}
+
+
+def answer(predictions: Sequence[Prediction], accept: str, default: str) -> tuple[str, bytes]:
+    """Content type and body: the first type of `accept` that there is, else `default`, which must be one of ENCODERS."""
+    kinds = [codecs.media_type(item) for item in accept.split(",")]
+    return ENCODERS[next((kind for kind in kinds if kind in ENCODERS), default)](predictions)

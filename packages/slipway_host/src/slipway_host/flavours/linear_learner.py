@@ -46,7 +46,7 @@ class LinearLearnerService(Service):
         self._model = model
         limit = place.environment.get("MAX_CONTENT_LENGTH", "")
         self._limit = int(limit) if limit.isdigit() and len(limit) < 12 else MAX_BODY
-        if self.default_accept not in builtin_bodies.ANSWER_TYPES:
+        if self.default_accept not in builtin_bodies.ENCODERS:
             self.default_accept = codecs.JSON
 
     def execution_parameters(self) -> Answer | None:

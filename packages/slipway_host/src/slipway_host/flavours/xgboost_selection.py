@@ -6,13 +6,11 @@ says so once. An objective that has none is an error of every request.
 
 from __future__ import annotations
 
-import json
 import math
 import sys
 from typing import Any, Callable
 
-from .. import codecs, recordio
-from ..recordio import Record, Tensor
+from .. import builtin_bodies, codecs, recordio
 
 _LABELS = ("predicted_label", "labels")
 _PROBABILITIES = ("probability", "probabilities")
@@ -91,32 +89,16 @@ def _single(objective: str, count: int) -> dict[str, Callable[[Any], Any]]:
     }
 
 
-def _json(rows: list[dict[str, Any]]) -> tuple[str, str | bytes]:
-    return codecs.JSON, json.dumps({"predictions": rows})
-
-
-def _jsonlines(rows: list[dict[str, Any]]) -> tuple[str, str | bytes]:
-    return "application/jsonlines", "".join([json.dumps(row) + "\n" for row in rows])
-
-
 def _csv(rows: list[dict[str, Any]]) -> tuple[str, str | bytes]:
     """A line for each prediction, none behind the last; lists are quoted."""
     lines = [",".join([f'"{value}"' if isinstance(value, list) else str(value) for value in row.values()]) for row in rows]
     return "text/csv; charset=utf-8", "\n".join(lines)
 
 
-def _recordio(rows: list[dict[str, Any]]) -> tuple[str, str | bytes]:
-    """A record for each prediction, a tensor in its label for each key."""
-    records = [
-        Record({}, {key: Tensor(value if isinstance(value, list) else [value]) for key, value in row.items()}) for row in rows
-    ]
-    return recordio.CONTENT_TYPE, recordio.write(records)
-
-
 _ENCODERS: dict[str, Callable[[list[dict[str, Any]]], tuple[str, str | bytes]]] = {
-    codecs.JSON: _json,
+    codecs.JSON: builtin_bodies.to_json,
     codecs.CSV: _csv,
-    "jsonlines": _jsonlines,
-    "application/jsonlines": _jsonlines,
-    recordio.CONTENT_TYPE: _recordio,
+    "jsonlines": builtin_bodies.to_jsonlines,
+    builtin_bodies.JSONLINES: builtin_bodies.to_jsonlines,
+    recordio.CONTENT_TYPE: builtin_bodies.to_recordio,
 }
