@@ -86,8 +86,9 @@ def plan(
 def check(spec: ReplicaSpec) -> None:
     """Refuse what only our own host does. CannotRun."""
     if spec.environment.get(BATCH_SIZE, "").strip() not in ("", "1"):
-        message = f"{BATCH_SIZE} is set, and the container's own server takes its requests one by one."
-        raise cannot("no-serve", message, f"remove {BATCH_SIZE} from the model's Environment, and batch in the server")
+        who = "the models of a multi-model container take their" if spec.models else "the container's own server takes its"
+        mend = f"remove {BATCH_SIZE} from the model's Environment" + ("" if spec.models else ", and batch in the server")
+        raise cannot("no-serve", f"{BATCH_SIZE} is set, and {who} requests one by one.", mend)
 
 
 def notes(image: DirectoryImage, *, isolated: bool, sandboxed: bool, several: bool = False) -> list[str]:

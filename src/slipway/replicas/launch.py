@@ -165,10 +165,11 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
             environment = await tools.environments.ensure(spec.image, progress, engine=True)
         environment = await _with_requirements(spec, tools, trees, progress, engine=engine) or environment
     notes = [*environment.notes, *_gpu_notes(spec, tools, devices)]
+    if environment.directory is not None or spec.models:
+        containers.check(spec)
     if environment.directory is None:
         notes += variables.notes(spec.environment)
     else:
-        containers.check(spec)
         sandboxed = tools.sandbox.bwrap is not None
         several = spec.position > 0
         notes += containers.notes(environment.directory, isolated=spec.isolated, sandboxed=sandboxed, several=several)

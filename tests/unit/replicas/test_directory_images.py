@@ -15,6 +15,7 @@ import pytest
 
 from slipway.backing.logs import Logs
 from slipway.core.replicas import Failure
+from slipway.replicas import containers
 from slipway.replicas.directory_images import DirectoryImage, DirectoryImages, describe
 from slipway.replicas.environments import Environments
 from slipway.replicas.failures import CannotRun
@@ -203,6 +204,10 @@ async def test_batches_are_made_by_our_own_host_alone(plain: Node) -> None:
     assert found is not None
     assert "SLIPWAY_MAX_BATCH_SIZE is set, and the container's own server" in found.message
     assert "remove SLIPWAY_MAX_BATCH_SIZE" in found.mend
+    spec = make_spec(models="models", environment={"SLIPWAY_MAX_BATCH_SIZE": "8"})
+    with pytest.raises(CannotRun, match="the models of a multi-model container take their requests one by one"):
+        containers.check(spec)
+    containers.check(make_spec(models="models", environment={"SLIPWAY_MAX_BATCH_SIZE": "1"}))
 
 
 def test_names(tmp_path: Path) -> None:
