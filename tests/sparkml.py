@@ -12,6 +12,8 @@ from slipway_host.flavours.sparkml_values import Refused, Vector
 
 EXPECTED = Path(__file__).parent / "models" / "sparkml_expected.json"
 """What tests/models/make_sparkml.py wrote with seed 1 and 6 rows a case."""
+EXPORTED = EXPECTED.with_name("mleap_sklearn_expected.json")
+"""What tests/models/make_mleap_sklearn.py wrote."""
 
 
 def write(folder: Path, files: dict[str, str]) -> Path:

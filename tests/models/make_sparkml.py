@@ -1,8 +1,9 @@
-"""`python make_sparkml.py OUT.json SEED ROWS`: MLeap bundles of fitted Spark stages, rows, and what Spark makes of them.
+"""`python make_sparkml.py OUT.json SEED ROWS [FOLDER]`: MLeap bundles of fitted Spark stages, rows, what Spark makes of them.
 
 The bundles are written from the stages' own parameters in the format of MLeap's Spark exporter (combust/mleap:
 mleap-spark/src/main/scala/org/apache/spark/ml/bundle/ops, bundle-ml/.../json/JsonSupport.scala), which needs a jar that no
-Python index has. Each case: {"name", "op", "files", "schema", "rows", "expected"}; a row that Spark refuses expects null.
+Python index has. Each case: {"name", "ops", "files", "input", "outputs", "rows", "expected"}; a row that Spark refuses
+expects null. In FOLDER the pipeline of the case `served` is saved by Spark itself.
 """
 
 import json
@@ -12,7 +13,7 @@ import string
 import sys
 import time
 
-from pyspark.ml import Pipeline, PipelineModel, clustering
+from pyspark.ml import Pipeline, clustering
 from pyspark.ml import classification as c
 from pyspark.ml import feature as f
 from pyspark.ml import regression as r
@@ -529,7 +530,24 @@ def old_hashes(spark):
     return {row["w"]: row["h"] for row in rows}
 
 
-def main(path, seed, rows):
+def served(cases, folder):
+    """A pipeline as people deploy it."""
+    makers = {"kind": "odd", "x": "double", "y": "double"}
+    chance = random.Random(3)
+    rows = [[chance.choice("abcd"), chance.uniform(-2, 2), chance.gauss(0, 1)] for _ in range(80)]
+    train = cases.frame(makers | {"label": "double"}, [[*row, float(row[1] + row[2] > 0)] for row in rows])
+    stages = [
+        f.StringIndexer(inputCol="kind", outputCol="i", handleInvalid="keep"),
+        f.OneHotEncoder(inputCols=["i"], outputCols=["h"]),
+        f.VectorAssembler(inputCols=["h", "x", "y"], outputCol="features"),
+        c.LogisticRegression(maxIter=5),
+    ]
+    cases.add("served", makers, stages, out("probability", V), out("prediction", D), out("features", V), train=train)
+    if folder:
+        Pipeline(stages=stages).fit(train).write().overwrite().save(folder)
+
+
+def main(path, seed, rows, folder=""):
     builder = SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false")
     for name, value in {
         "spark.sql.shuffle.partitions": "1", "spark.default.parallelism": "1", "spark.driver.host": "127.0.0.1",
@@ -544,13 +562,12 @@ def main(path, seed, rows):
     features(cases)
     text(cases)
     models(cases)
+    served(cases, folder)
     made = {"spark": spark.version, "cases": cases.made, "old_hashes": old_hashes(spark)}
     with open(path, "w", encoding="utf-8") as file:
         json.dump(made, file, ensure_ascii=False, separators=(",", ":"))
         file.write("\n")
-    if len(sys.argv) > 4:
-        PipelineModel(stages=[]).write().overwrite().save(sys.argv[4])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), *sys.argv[4:])

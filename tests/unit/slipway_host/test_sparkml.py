@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from slipway_host.contract import LoadError
 from slipway_host.flavours import sparkml_pipeline, sparkml_rows, sparkml_text
 from slipway_host.flavours.sparkml_values import Refused, Vector, java_double, parse_double, parse_integer
-from tests.sparkml import EXPECTED, bundle, differences, node, write
+from tests.sparkml import EXPECTED, EXPORTED, bundle, differences, node, write
 
 from .running import Host, ask
 
 SPARK: dict[str, Any] = json.loads(EXPECTED.read_text())
+SKLEARN: dict[str, Any] = json.loads(EXPORTED.read_text())
 CSV, JSON, LINES, TEXT_LINES = "text/csv", "application/json", "application/jsonlines", "application/jsonlines;data=text"
 
 
@@ -67,14 +68,17 @@ def container() -> Iterator[Host]:
 # ---- against Spark
 
 
-@pytest.mark.parametrize("case", SPARK["cases"], ids=lambda case: case["name"])
-def test_as_spark_computes_it(case: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", [*SPARK["cases"], *SKLEARN["cases"]], ids=lambda case: case["name"])
+def test_as_spark_and_scikit_learn_compute_it(case: dict[str, Any], tmp_path: Path) -> None:
     assert differences(case, tmp_path) == []
 
 
-def test_every_transformer_is_compared_with_spark() -> None:
-    assert set(sparkml_pipeline.OPS) == {op for case in SPARK["cases"] for op in case["ops"]}
-    assert all(any(row is not None for row in case["expected"]) for case in SPARK["cases"])
+def test_every_transformer_is_compared() -> None:
+    cases = [*SPARK["cases"], *SKLEARN["cases"]]
+    assert set(sparkml_pipeline.OPS) == {op for case in cases for op in case["ops"]}
+    assert all(any(row is not None for row in case["expected"]) for case in cases)
+    by_spark = {op for case in SPARK["cases"] for op in case["ops"]}
+    assert set(sparkml_pipeline.OPS) - by_spark == {"sklearn_binarizer"}
 
 
 def test_words_of_bundles_of_spark_2_are_hashed_as_it_did() -> None:

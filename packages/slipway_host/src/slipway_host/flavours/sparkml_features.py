@@ -385,6 +385,7 @@ OPS: dict[str, Callable[[Source], Step]] = {
     "pca": pca,
     "polynomial_expansion": polynomial_expansion,
     "reverse_string_indexer": reverse_string_indexer,
+    "sklearn_binarizer": binarizer,
     "standard_scaler": standard_scaler,
     "string_indexer": string_indexer,
     "vector_assembler": vector_assembler,

@@ -28,6 +28,9 @@ def _sigmoid(value: float) -> float:
 
 
 def _regression(source: Source, size: int, predict: Callable[[Vector], Any]) -> Step:
+    if "prediction" in source.outputs:  # MLeap's Python exporter names a classifier's other ports too
+        for port in [port for port in source.outputs if port != "prediction"]:
+            del source.outputs[port]
     source.columns(1)
     return lambda value: predict(as_vector(value, size))
 

@@ -71,17 +71,17 @@ class Reader:
         """`schema`: of SAGEMAKER_SPARKML_SCHEMA, None where that is not set. What is wrong with it is told to each request
         that needs it, as in the container."""
         self.fault = ""
-        self._schema: Schema | None = None
+        self.schema: Schema | None = None
         try:
-            self._schema = schema_of(_json(schema)) if schema is not None else None
+            self.schema = schema_of(_json(schema)) if schema is not None else None
         except Refused as error:
             self.fault = f"{SCHEMA} cannot be used: {error}"
 
     def _chosen(self, own: Any) -> Schema:
         if own is not None:
             return schema_of(own)
-        if self._schema is not None:
-            return self._schema
+        if self.schema is not None:
+            return self.schema
         raise Refused(self.fault or "Input schema has to be provided either via environment variable or via the request")
 
     def csv(self, text: str) -> Request:

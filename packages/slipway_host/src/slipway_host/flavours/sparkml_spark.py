@@ -1,10 +1,11 @@
 """Pipelines that Spark saved itself, evaluated by Spark: pyspark with a JVM of the worker's own, started once and kept warm.
 
-Rows go over as one text of JSON lines and come back as one; Spark's plan works on all rows of a request at once.
+Rows go over as one JSON text and come back as one; Spark's plan works on all rows of a request at once.
 """
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 from .. import memory
 from ..contract import LoadError, Place
-from .sparkml_rows import Column, Schema
+from .sparkml_rows import SCHEMA, Column, Reader, Schema
 from .sparkml_values import Refused, Vector
 
 ROW = "__slipway_row"
@@ -48,14 +49,29 @@ def load(place: Place) -> SparkModel:
     try:
         path = f"file://{os.path.realpath(place.model_dir)}"
         if kind == PIPELINES[0]:
-            return SparkModel(session, session._jvm.org.apache.spark.ml.PipelineModel.load(path), None)
-        return SparkModel(session, None, pyspark().ml.pipeline.PipelineModel.load(path))  # it has stages in Python
+            model = SparkModel(session, session._jvm.org.apache.spark.ml.PipelineModel.load(path), None)
+        else:  # it has stages in Python
+            model = SparkModel(session, None, pyspark().ml.pipeline.PipelineModel.load(path))
     except Exception as error:
         raise LoadError(
             "no-model",
             f"Spark {session.version} cannot load the PipelineModel: {_words(error)}.",
             "save it with a version of Spark that this one reads, or export it as an MLeap bundle",
         ) from error
+    schema = Reader(place.environment.get(SCHEMA)).schema
+    if schema is not None:
+        _warm(model, schema)
+    return model
+
+
+def _warm(model: SparkModel, schema: Schema) -> None:
+    """A first row, which takes Spark seconds, before anybody waits for it. What it is answered does not matter."""
+    neutral = {"boolean": False, "string": "", "double": 0.0, "float": 0.0}
+    row: dict[str, Any] = {}
+    for column in schema.input:
+        row[column.name] = neutral.get(column.type, 0) if column.struct == "basic" else []
+    with contextlib.suppress(Refused):
+        list(model(schema, [row]))
 
 
 def _class(folder: str) -> str:
@@ -107,7 +123,6 @@ class SparkModel:
         self._jvm = session._jvm
         self._java = java
         self._python = python
-        self._lines = self._jvm.java.util.regex.Pattern.compile("\n")
         self._readers: dict[tuple[Column, ...], Any] = {}
         self._network_error = _network_error()
 
@@ -126,10 +141,10 @@ class SparkModel:
     def _all(self, schema: Schema, rows: list[dict[str, Any]]) -> list[Any]:
         output = schema.output
         made = self._transform(self._frame(schema.input, rows))
-        names = self._jvm.java.util.Arrays.asList(made.columns())
-        if not names.contains(output.name):
+        names = list(made.columns())
+        if output.name not in names:
             raise Refused(f"there is no column {output.name!r}; there are {', '.join(names)}"[:2000])
-        if not names.contains(ROW):  # a stage that selects columns: which row is whose can be known of one alone
+        if ROW not in names:  # a stage that selects columns: which row is whose can be known of one alone
             if len(rows) > 1:
                 return [value for row in rows for value in self._all(schema, [row])]
             lines = self._collected(self._picked(made, output))
@@ -148,33 +163,32 @@ class SparkModel:
 
     def _picked(self, frame: Any, output: Column, row: str = "") -> Any:
         expressions = [f"`{_quoted(output.name)}` AS value"] + ([f"`{row}` AS row"] if row else [])
-        array = self._session.sparkContext._gateway.new_array(self._jvm.java.lang.String, len(expressions))
-        for i, expression in enumerate(expressions):
-            array[i] = expression
-        return frame.selectExpr(array)
+        return frame.selectExpr(self._array(self._jvm.java.lang.String, expressions))
 
     def _collected(self, frame: Any) -> list[dict[str, Any]]:
         text = self._jvm.java.lang.String.join("\n", frame.toJSON().collectAsList())
         return [json.loads(line) for line in text.split("\n") if line]
 
     def _frame(self, columns: tuple[Column, ...], rows: list[dict[str, Any]]) -> Any:
-        """Rows as a data frame, without a job: a local relation."""
-        lines = [json.dumps({ROW: number, **row}, default=_plain) for number, row in enumerate(rows)]
-        texts = self._jvm.java.util.Arrays.asList(self._lines.split("\n".join(lines)))
-        strings = self._session._jsparkSession.createDataset(texts, self._jvm.org.apache.spark.sql.Encoders.STRING())
+        """Rows as a data frame: one text, which Spark takes apart."""
+        text = json.dumps([{ROW: number, **row} for number, row in enumerate(rows)], default=_plain)
+        encoder = self._jvm.org.apache.spark.sql.Encoders.STRING()
+        strings = self._session._jsparkSession.createDataset(self._jvm.java.util.Collections.singletonList(text), encoder)
         reader = self._readers.get(columns)
         if reader is None:
             functions = self._jvm.org.apache.spark.sql.functions
             options = self._jvm.java.util.HashMap()
-            reader = functions.from_json(functions.col("value"), _types(columns), options).alias("row")
+            reader = functions.inline(functions.from_json(functions.col("value"), _types(columns), options))
             if len(self._readers) >= _KEPT_SCHEMAS:
                 self._readers.clear()
             self._readers[columns] = reader
-        array = self._session.sparkContext._gateway.new_array(self._jvm.org.apache.spark.sql.Column, 1)
-        array[0] = reader
-        return strings.select(array).select(
-            "row.*", self._session.sparkContext._gateway.new_array(self._jvm.java.lang.String, 0)
-        )
+        return strings.select(self._array(self._jvm.org.apache.spark.sql.Column, [reader]))
+
+    def _array(self, kind: Any, values: list[Any]) -> Any:
+        array = self._session.sparkContext._gateway.new_array(kind, len(values))
+        for i, value in enumerate(values):
+            array[i] = value
+        return array
 
 
 def _network_error() -> type[Exception]:
@@ -212,7 +226,7 @@ def _types(columns: tuple[Column, ...]) -> str:
         elif column.struct == "array":
             kind = types.ArrayType(kind)
         fields.append(types.StructField(column.name, kind))
-    text: str = types.StructType(fields).json()
+    text: str = types.ArrayType(types.StructType(fields)).json()
     return text
 
 

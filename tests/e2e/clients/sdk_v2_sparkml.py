@@ -1,0 +1,48 @@
+"""SDK 2.x: SparkMLModel with an MLeap bundle, and as the first step of a PipelineModel before XGBoost."""
+
+import json
+import os
+import tarfile
+import tempfile
+
+import sagemaker
+from sagemaker.model import Model
+from sagemaker.pipeline import PipelineModel
+from sagemaker.sparkml.model import SparkMLModel
+
+role = "arn:aws:iam::123456789012:role/SageMakerRole"
+session = sagemaker.Session()
+bundle, booster = os.path.abspath(os.environ["BUNDLE"]), os.path.abspath(os.environ["BOOSTER"])
+schema = os.environ["SCHEMA"]
+
+os.chdir(tempfile.mkdtemp())
+with tarfile.open("model.tar.gz", "w:gz") as tar:
+    for name in os.listdir(bundle):
+        tar.add(os.path.join(bundle, name), name)
+data = session.upload_data("model.tar.gz", key_prefix="spark")
+with tarfile.open("boosted.tar.gz", "w:gz") as tar:
+    tar.add(booster, "xgboost-model")
+boosted_data = session.upload_data("boosted.tar.gz", key_prefix="boosted")
+
+spark = SparkMLModel(model_data=data, role=role, spark_version="3.3", env={"SAGEMAKER_SPARKML_SCHEMA": schema})
+predictor = spark.deploy(1, "ml.m5.large", endpoint_name="sdk-spark")
+answer = predictor.predict("a,1.5,-2.0")
+features = [float(value) for value in answer.decode().split(",")]
+assert features == json.loads(os.environ["FEATURES"]), features
+predictor.delete_endpoint()
+
+image = sagemaker.image_uris.retrieve("xgboost", session.boto_region_name, "1.7-1")
+xgboost = Model(image_uri=image, model_data=boosted_data, role=role, sagemaker_session=session)
+spark = SparkMLModel(model_data=data, role=role, spark_version="3.3", env={"SAGEMAKER_SPARKML_SCHEMA": schema})
+both = PipelineModel(models=[spark, xgboost], role=role, sagemaker_session=session)
+both.deploy(1, "ml.m5.large", endpoint_name="sdk-both")
+predictor = sagemaker.Predictor(
+    "sdk-both",
+    session,
+    serializer=sagemaker.serializers.CSVSerializer(),
+    deserializer=sagemaker.deserializers.StringDeserializer(),
+)
+score = float(predictor.predict("a,1.5,-2.0"))
+assert abs(score - float(os.environ["SCORE"])) < 1e-6, score
+predictor.delete_endpoint()
+print("done")
