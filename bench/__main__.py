@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import asynchronous, batching, frameworks, gateway, hotpath, lifecycle, peers, pipelines
+from bench import asynchronous, batching, frameworks, gateway, hotpath, lifecycle, peers, pipelines, transform
 from bench.load import Absent
 
 SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -21,6 +21,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "async": asynchronous.run,
     "frameworks": frameworks.run,
     "batching": batching.run,
+    "transform": transform.run,
     "pipelines": pipelines.run,
 }
 

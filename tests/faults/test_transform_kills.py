@@ -89,11 +89,13 @@ def test_kills_leave_the_output_tree_of_an_undisturbed_job(server: Deployments) 
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(600)
 def test_fifty_kills_of_a_thousand_objects(server: Deployments) -> None:
-    disturbed(server, "long", objects=1000, kills=int(os.environ.get("SLIPWAY_KILLS", "50")), pause=0.1, apart=1.0)
+    disturbed(server, "long", objects=1000, kills=int(os.environ.get("SLIPWAY_KILLS", "50")), pause=0.05, apart=0.7)
 
 
 @pytest.mark.heavy
+@pytest.mark.timeout(300)
 def test_an_object_goes_on_from_its_last_durable_point(server: Deployments) -> None:
     """The dispatcher dies in the middle of one large object: what was durable is not done again."""
     server.model("resumes", script(MODEL.replace("PAUSE", "0.25")))

@@ -209,8 +209,16 @@ class TransformLink:
         return tuple(lost)
 
     async def _parameters(self, told: Parameters) -> None:
+        now = self._world.now()
+
+        def write(connection: Connection) -> resources.Resource | None:
+            job = resources.get_by_arn(connection, told.job)
+            if job is not None and job.observed.get("started") is None:
+                resources.save(connection, job, replace(job, observed={**job.observed, "started": now}))
+            return job
+
         with _store_errors():
-            job = await self._world.db.read(lambda c: resources.get_by_arn(c, told.job))
+            job = await self._world.db.write(write)
         if job is not None:
             self.parameters[told.job] = told.found
             stream = log_stream(job.name, told.instance, job.created)

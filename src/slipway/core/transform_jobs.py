@@ -36,6 +36,8 @@ class Progress:
     """The last key that was listed."""
     listed: bool = False
     total: int = 0
+    started: float | None = None
+    """When its first instance could take requests."""
     ended: float | None = None
 
 

@@ -139,15 +139,15 @@ def _found(connection: Connection, ctx: Context, name: str) -> Resource:
 
 def _described(row: Resource) -> dict[str, Any]:
     """What was given, and what has become of it (AWS shows no defaults: containers.md 7.1)."""
-    ended = msgspec.convert(row.observed, Progress).ended
+    progress = msgspec.convert(row.observed, Progress)
     answer: dict[str, Any] = {
         **row.spec,
         "TransformJobArn": row.arn,
         "TransformJobStatus": row.status,
         "FailureReason": row.reason,
         "CreationTime": moment(row.created),
-        "TransformStartTime": moment(row.created),
-        "TransformEndTime": moment(ended) if ended is not None else None,
+        "TransformStartTime": moment(progress.started) if progress.started is not None else None,
+        "TransformEndTime": moment(progress.ended) if progress.ended is not None else None,
     }
     return given(answer)
 
