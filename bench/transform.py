@@ -14,6 +14,7 @@ import statistics
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +113,12 @@ class _Bench:
         for number, part in enumerate((lines[:half], lines[half:])):
             self.s3.put_object(Bucket="bench", Key=f"large/{number}", Body="".join(part).encode())
         self.s3.put_object(Bucket="bench", Key="one", Body="".join(lines[:SMALL]).encode())
-        for number in range(SMALL):
-            self.s3.put_object(Bucket="bench", Key=f"small/{number:05}", Body=lines[number].encode())
+        with ThreadPoolExecutor(32) as pool:
+            list(
+                pool.map(
+                    lambda n: self.s3.put_object(Bucket="bench", Key=f"small/{n:05}", Body=lines[n].encode()), range(SMALL)
+                )
+            )
         self.s3.put_object(Bucket="bench", Key="model.tar.gz", Body=archive(MODEL, None))
         container = {"Image": IMAGE, "ModelDataUrl": "s3://bench/model.tar.gz", "Environment": SCRIPT}
         role = "arn:aws:iam::123456789012:role/service"

@@ -57,7 +57,8 @@ def disturbed(server: Deployments, name: str, objects: int, kills: int, pause: f
             found[each["Key"]] = server.s3.get_object(Bucket=name, Key=each["Key"])["Body"].read()
     assert found == {f"out/{number % 7}/{number}.out": body(number).upper() for number in range(objects)}
     runs = sum(message.startswith("EXECUTED") for message in _messages(server))
-    assert objects <= runs <= objects + 6 * sum(killer.count.values()), (runs, killer.count)
+    # What a dying worker printed last may be lost, so that there is no lower bound.
+    assert runs <= objects + 6 * sum(killer.count.values()), (runs, killer.count)
 
 
 def _settled(server: Deployments, name: str, seconds: float) -> dict[str, str]:

@@ -18,7 +18,7 @@ from slipway.control.transforms_log import TransformLog, failure_lines
 from slipway.core.asynchronous import Staged
 from slipway.core.s3_events import SLIPWAY, Origin
 from slipway.core.transform_jobs import log_stream
-from slipway.core.transforms import ATTEMPTS, BROKEN, DONE, ClaimedObject, Effective, ObjectOutcome, parameters_line
+from slipway.core.transforms import ATTEMPTS, BROKEN, CLAIMS, DONE, ClaimedObject, Effective, ObjectOutcome, parameters_line
 from slipway.link import transforms as link
 from slipway.link.channel import Channel, LinkClosed, LinkError
 from slipway.link.transforms import LEASE_SECONDS, Claim, Heartbeat, Parameters, Reached
@@ -262,8 +262,8 @@ class TransformLink:
 
         def write(connection: Connection) -> list[tuple[int, str, int]]:
             found = transforms.reap(connection, now, gone)
-            transforms.put_back(connection, [id for id, _, attempts in found if attempts + 1 < ATTEMPTS], counted=True)
-            given_up = [id for id, _, attempts in found if attempts + 1 >= ATTEMPTS]
+            transforms.put_back(connection, [id for id, _, attempts in found if attempts + 1 < CLAIMS], counted=True)
+            given_up = [id for id, _, attempts in found if attempts + 1 >= CLAIMS]
             transforms.give_up(connection, given_up, now)
             return found
 

@@ -38,7 +38,9 @@ OUT = ".out"
 ERRORS = ".errors.jsonl"
 """Beside the output of an object with bad records, where the job has the tag."""
 ATTEMPTS = 5
-"""Dispatchers or instances that may die under one object before it fails."""
+"""Instances that may die under one object before it fails."""
+CLAIMS = 30
+"""Dispatchers that may: most objects that a dead one held had only been claimed ahead."""
 
 
 @dataclass(frozen=True, slots=True)

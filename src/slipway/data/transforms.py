@@ -36,6 +36,9 @@ logger = logging.getLogger(__name__)
 
 BESIDE = 3
 """Objects of an instance that are read or written while others have its container."""
+BESIDE_SMALL = 40
+"""The same, of objects that are small: what a claim and a settlement cost is shared by as many."""
+SMALL = 64 * 1024
 POLL_SECONDS = 5.0
 _RETRY_SECONDS = 0.5
 _PARAMETER_BYTES = 64 * 1024
@@ -104,6 +107,7 @@ class InstanceFeed:
         self._budget: Budget | None = None
         self._claiming = False
         self._hungry = True
+        self._beside = BESIDE
         for slots in stages:
             slots.changed = self.look
 
@@ -125,8 +129,8 @@ class InstanceFeed:
             return
         if self._budget is None:
             self._budget = self._settle_in(found)
-        room = found.concurrent + BESIDE - len(self.active)
-        if room <= 0 or self._claiming or not self._hungry:
+        room = found.concurrent + self._beside - len(self.active)
+        if room <= (self._beside // 2 if self.active else 0) or self._claiming or not self._hungry:
             return
         self._claiming = True
         self._owner.spawn(self._claim(room))
@@ -146,6 +150,8 @@ class InstanceFeed:
             claimed = ()
         else:
             self._hungry = bool(claimed)
+            small = all(0 < each.size <= SMALL for each in claimed)
+            self._beside = BESIDE_SMALL if small and claimed else BESIDE
         finally:
             self._claiming = False
         for each in claimed:
