@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
 import struct
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,7 +55,7 @@ def binary(sklearn_env: str) -> Iterator[Host]:
 
 @pytest.fixture(scope="module")
 def multiclass(sklearn_env: str) -> Iterator[Host]:
-    yield from running(sklearn_env, artifact(WEIGHTS, BIAS, "multiclass_classifier"))
+    yield from running(sklearn_env, deflated(artifact(WEIGHTS, BIAS, "multiclass_classifier")))
 
 
 @pytest.fixture(scope="module")
@@ -248,9 +250,22 @@ def test_a_fully_connected_network_with_a_loss_beside(host: Host, sklearn_env: s
 
 SMALL = "binary_classifier"
 SIZE = len(params({"arg:fc0_weight": FIRST, "arg:fc0_bias": [[0.0]]}))
+
+
+def deflated(content: bytes, kind: int = zipfile.ZIP_DEFLATED) -> bytes:
+    """The same members, compressed."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(content)) as stored, zipfile.ZipFile(out, "w", kind) as made:
+        for name in stored.namelist():
+            made.writestr(name, stored.read(name))
+    return out.getvalue()
+
+
 BROKEN: dict[str, tuple[bytes | None, str]] = {
     "nothing": (None, "There is no file model_algo-1 at the top of the model archive (it holds code/)"),
     "no zip": (b"\x12\x01\0\0", "is no zip archive that can be read"),
+    "no deflate": (deflated(artifact(FIRST, [0.0], SMALL)).replace(b".jsone", b".json\xff", 1), "is no zip archive"),
+    "another compression": (deflated(artifact(FIRST, [0.0], SMALL), zipfile.ZIP_BZIP2), "in a way that AWS does not use"),
     "no symbol": (artifact(FIRST, [0.0], SMALL, mx_mod_symbol_json=None), "holds no mx-mod-symbol.json (it holds additional-"),
     "no json": (artifact(FIRST, [0.0], SMALL, additional_params_json=b"{"), "additional-params.json in model_algo-1 is"),
     "a list": (artifact(FIRST, [0.0], SMALL, additional_params_json=b"[]"), "is no JSON object"),

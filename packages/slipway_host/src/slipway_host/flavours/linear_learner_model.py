@@ -11,6 +11,7 @@ import io
 import json
 import math
 import zipfile
+import zlib
 from typing import Any, NamedTuple
 
 from .. import codecs, mxnet_arrays
@@ -81,7 +82,7 @@ def read(path: str) -> Linear:
             parameters = _json(archive, PARAMETERS)
             symbol = _json(archive, SYMBOL)
             arrays = {array.name: array.values() for array in mxnet_arrays.read(_member(archive, ARRAYS, _MOST_ARRAYS))}
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
         raise Refused(f"{FILE} is no zip archive that can be read ({error})") from error
     except ValueError as error:
         raise Refused(f"{ARRAYS} in {FILE} cannot be read: {error}") from error
@@ -101,6 +102,8 @@ def _member(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     except KeyError:
         held = ", ".join(sorted(archive.namelist())[:8]) or "nothing"
         raise Refused(f"{FILE} holds no {name} (it holds {held})") from None
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise Refused(f"{name} in {FILE} is compressed in a way that AWS does not use")
     if info.file_size > most:
         raise Refused(f"{name} in {FILE} has {info.file_size:,} bytes; at most {most:,} are read")
     with archive.open(info) as member:
