@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -90,8 +91,18 @@ def test_env_prints_shell_lines(server: Deployments) -> None:
             "AWS_DEFAULT_REGION",
             "AWS_REGION",
             "SAGEMAKER_USER_CONFIG_OVERRIDE",
+            "SLIPWAY_DATA_DIR",
         )
     }
+    there = dict(line.removeprefix("export ").split("=", 1) for line in lines if line.startswith("export"))
+    told = subprocess.run(
+        [sys.executable, "-m", "slipway.cli.main", "status"],
+        env={**os.environ, "SLIPWAY_DATA_DIR": there["SLIPWAY_DATA_DIR"]},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (told.returncode, there["AWS_ENDPOINT_URL"] in told.stdout) == (0, True), told.stderr
 
 
 def test_status_and_logs_of_an_endpoint(server: Deployments) -> None:

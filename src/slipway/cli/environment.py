@@ -69,4 +69,5 @@ def client_environment(data_dir: Path, default_url: str) -> dict[str, str]:
         "AWS_DEFAULT_REGION": keys.region,
         "AWS_REGION": keys.region,
         "SAGEMAKER_USER_CONFIG_OVERRIDE": str(sdk_config),
+        "SLIPWAY_DATA_DIR": str(data_dir),  # for slipway's own commands in that shell
     }
