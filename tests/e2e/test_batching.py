@@ -86,6 +86,27 @@ def test_asynchronous_requests_share_calls(server: Deployments) -> None:
     until(lambda: largest(server, "later") > 1)
 
 
+def test_a_transform_job_shares_calls(server: Deployments) -> None:
+    server.model("job", script(ROWS), environment=BATCHED)
+    server.s3.put_object(Bucket=BUCKET, Key="rows/data.csv", Body="\n".join(f"{n},1" for n in range(32)))
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/rows/"}}
+    server.sagemaker.create_transform_job(
+        TransformJobName="job",
+        ModelName="job",
+        MaxConcurrentTransforms=8,
+        BatchStrategy="SingleRecord",
+        TransformInput={"DataSource": source, "ContentType": "text/csv", "SplitType": "Line"},
+        TransformOutput={"S3OutputPath": f"s3://{BUCKET}/done", "Accept": "text/csv", "AssembleWith": "Line"},
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    )
+    status = server.sagemaker.describe_transform_job
+    until(lambda: status(TransformJobName="job")["TransformJobStatus"] in ("Completed", "Failed"), 60)
+    data = server.s3.get_object(Bucket=BUCKET, Key="done/data.csv.out")["Body"].read().decode()
+    assert [float(line) for line in data.split()] == [n + 10.0 for n in range(32)]
+    events = server.logs.filter_log_events(logGroupName="/aws/sagemaker/TransformJobs", filterPattern="rows")["events"]
+    assert max(int(event["message"].partition(" ")[2]) for event in events) > 1
+
+
 def test_a_model_that_cannot_batch_fails_with_the_mend(server: Deployments) -> None:
     text = "def model_fn(d): return 1\ndef predict_fn(data, model): return data\n"
     reason = server.fail("single", script(text), environment=BATCHED)
