@@ -37,7 +37,10 @@ def test_realtime(server: Deployments) -> None:
 @pytest.mark.parametrize(
     ("name", "image", "words"),
     [
-        ("pipeline_xgboost", XGBOOST, "of 30 rows are right; scores as computed here: True"),
+        ("pipeline_of_many_models", SKLEARN, "Boston_MA, uploaded just now: 1,190 thousand dollars\nAtlantis: ValidationError"),
+        pytest.param(
+            "pipeline_xgboost", XGBOOST, "of 30 rows are right; scores as computed here: True", marks=pytest.mark.heavy
+        ),
         pytest.param("pipeline_one_container", SKLEARN, "20 of 20 digits are right", marks=pytest.mark.heavy),
         pytest.param("pipeline_image_ensemble", SKLEARN, "6 of 8 are right, 3 scans were mended", marks=pytest.mark.heavy),
     ],
