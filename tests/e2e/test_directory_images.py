@@ -293,3 +293,44 @@ def test_the_classic_layout(own: Own, tmp_path: Path) -> None:
     until(lambda: "POST /invocations" in own.log("classic"), what="nginx's access log in the endpoint's log")
     own.delete("classic")
     own.gone("classic")
+
+
+@pytest.mark.heavy
+def test_several_in_one_instance(own: Own, tmp_path: Path) -> None:
+    """Two with a port 8080 of their own, one on the port that it is given: a pipeline, and one called by its name."""
+    own.images("add", "beside", str(folder(tmp_path / "beside", {"serve": SERVER})))
+    own.images("add", "bound", str(folder(tmp_path / "bound", {"main.py": SERVER, "Dockerfile": DOCKERFILE})))
+    weights = archive({"weights.txt": "three"})
+    parts = [
+        {"data": weights, "hostname": name, "Image": image, "Environment": {"NAME": name}}
+        for name, image in (("one", "beside"), ("two", "bound"), ("three", "beside"))
+    ]
+    for mode in ("Serial", "Direct"):
+        own.several(mode, parts, mode)
+        own.config(mode)
+        own.sagemaker.create_endpoint(EndpointName=mode, EndpointConfigName=mode)
+    for mode in ("Serial", "Direct"):
+        own.settle(mode, "InService")
+    assert own.invoke("Serial", b"x" * 300_000) == b"x" * 300_000
+    tellings = {}
+    for name in ("one", "two", "three"):
+        answer = own.runtime.invoke_endpoint(EndpointName="Direct", Body=b"tell", TargetContainerHostname=name)
+        tellings[name] = json.loads(answer["Body"].read())
+    assert {name: each["name"] for name, each in tellings.items()} == {name: name for name in tellings}
+    assert [tellings[name]["port"] for name in ("one", "three")] == ["8080", "8080"]
+    assert 10_000 <= int(tellings["two"]["port"]) < 32_000
+    with pytest.raises(ClientError, match="from one with message"):
+        own.invoke("Serial", b"fail")
+    assert "lacks the label com.amazonaws.sagemaker.capabilities.accept-bind-to-port" in own.log("Serial")
+    with pytest.raises(ClientError, match="from one with message"):
+        own.invoke("Serial", b"die")
+    until(lambda: _answers(own, "Serial"), 30.0, "the pipeline with a new instance")
+    for mode in ("Serial", "Direct"):
+        own.delete(mode)
+
+
+def _answers(own: Own, name: str) -> bool:
+    try:
+        return own.invoke(name, b"y") == b"y"
+    except ClientError:
+        return False

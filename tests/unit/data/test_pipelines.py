@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,20 @@ async def test_each_answer_is_the_next_request(tmp_path: Path) -> None:
         assert variant.in_flight == 0
         counted = variant.containers_counters()
         assert [counted[name].invocations for name in NAMES] == [1, 1, 1]
+
+
+async def test_containers_that_speak_only_http(tmp_path: Path) -> None:
+    async with site(tmp_path) as found:
+        replica = await found.instance("i-1")
+        foreign = replace(replica, containers=tuple(replace(part, protocol="http") for part in replica.containers))
+        variant = found.serve(1, foreign)
+        caller = await ask(variant, b"y" * 200_000)
+        assert caller.answer is not None
+        assert caller.answer[2] == b"y" * 200_000 + b"fst"
+        assert [found.asked("i-1", name)[0].over for name in NAMES] == ["http"] * 3
+        await found.workers["i-1", "second"].kill()
+        caller = await ask(variant)
+        assert (caller.why, caller.at) == (DIED, "second")
 
 
 async def test_a_walk_stays_on_its_instance_and_walks_spread(tmp_path: Path) -> None:
