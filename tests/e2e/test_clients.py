@@ -60,6 +60,17 @@ def test_sdk_3_asynchronous() -> None:
     assert offline(client_python(*SDK_3), str(HERE / "sdk_v3_async.py")).endswith("done\n")
 
 
+def test_sdk_2_transform() -> None:
+    told = offline(client_python(*SDK_2), str(HERE / "sdk_v2_transform.py"))
+    assert told.endswith("done\n")
+    assert "MaxConcurrentTransforms=" in told, "its logs are shown"
+
+
+def test_aws_cli_transform() -> None:
+    aws = Path(client_python(*AWS_CLI)).parent / "aws"
+    assert offline("sh", str(HERE / "cli_transform.sh"), AWS=str(aws)).endswith("done\n")
+
+
 def test_sdk_2_scikit_learn() -> None:
     assert offline(client_python(*SDK_2), str(HERE / "sdk_v2.py")).endswith("done\n")
 

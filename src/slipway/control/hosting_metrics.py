@@ -18,6 +18,8 @@ from slipway.core.histograms import of_quarters
 from slipway.core.models import ModelEvent
 from slipway.core.replicas import Usage, instance_of
 from slipway.core.routing import Endpoint, Variant
+from slipway.core.transform_jobs import host_of
+from slipway.core.transforms import LOG_GROUP
 from slipway.link.channel import Channel, LinkClosed, LinkError
 from slipway.link.counters import COUNTERS, Counted, Report
 from slipway.store.db import StoreError
@@ -234,14 +236,20 @@ class HostingMetrics:
         for each in [*usage, *_together(usage)]:
             used[each.id] = (now, each.cpu_seconds)
             name = (each.account, each.region, each.endpoint, each.variant)
-            told = _Told(self._metrics, name, now, INSTANCES, each.container)
+            host = host_of(each.endpoint, each.id)
+            told = (
+                _Told(self._metrics, name, now, INSTANCES, each.container)
+                if host is None
+                else _TransformTold(self._metrics, name, now, host)
+            )
             before = self._used.get(each.id)
             if before is not None and now > before[0]:
                 share = max(each.cpu_seconds - before[1], 0.0) / (now - before[0])
                 told.add("CPUUtilization", share * 100.0, unit="Percent")
             if each.memory_limit > 0:
                 told.add("MemoryUtilization", each.memory_bytes / each.memory_limit * 100.0, unit="Percent")
-            told.add("DiskUtilization", each.disk_percent, unit="Percent")
+            if host is None:
+                told.add("DiskUtilization", each.disk_percent, unit="Percent")
             if each.loaded_models is not None:
                 told.add("LoadedModelCount", float(each.loaded_models))
         self._used = used
@@ -284,6 +292,14 @@ def _together(usage: Sequence[Usage]) -> list[Usage]:
             cpu, memory = before.cpu_seconds + each.cpu_seconds, before.memory_bytes + each.memory_bytes
             found[id] = replace(before, cpu_seconds=cpu, memory_bytes=memory)
     return list(found.values())
+
+
+class _TransformTold(_Told):
+    """Metrics of one instance of a transform job (containers.md 7.4)."""
+
+    def __init__(self, metrics: Metrics, name: Name, at: float, host: str) -> None:
+        super().__init__(metrics, name, at, LOG_GROUP)
+        self._dimensions = {"Host": host}
 
 
 def instances(variant: Variant) -> int:

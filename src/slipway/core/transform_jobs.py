@@ -46,6 +46,12 @@ def fleet_name(job: str) -> str:
     return f"transform-job/{job}"
 
 
+def host_of(fleet: str, instance: str) -> str | None:
+    """`<job>/<instance>`: the dimension Host of its metrics; None: the name is an endpoint's."""
+    head, mark, job = fleet.partition("transform-job/")
+    return f"{job}/{instance.partition('.')[0]}" if mark and not head else None
+
+
 def job_of_fleet(arn: str) -> str | None:
     """The ARN of the job, from its fleet's; None for an endpoint's."""
     head, mark, name = arn.partition(f":{FLEET}/transform-job/")

@@ -127,6 +127,16 @@ async def test_loads_of_all_gateways_are_one_number(world: World) -> None:
     assert (found.minimum, found.maximum) == (2, 5)
 
 
+async def test_instances_of_transform_jobs_have_a_namespace_of_their_own(world: World) -> None:
+    account, region = NAME[:2]
+    world.hosting.measure([Usage("i-1", account, region, "transform-job/j", "instances", 1.0, 256, 1024, 40.0)])
+    place = (account, region, "/aws/sagemaker/TransformJobs")
+    host = {"Host": "j/i-1"}
+    (found,) = await world.metrics.statistics(*place, "MemoryUtilization", host, start=T0, end=T0 + 600, period=60)
+    assert found.statistics.maximum == 25.0
+    assert await world.metrics.statistics(*place, "DiskUtilization", host, start=T0, end=T0 + 600, period=60) == []
+
+
 async def test_instances_use_of_the_machine(world: World) -> None:
     def usage(cpu: float) -> Usage:
         return Usage("i-1", *NAME, cpu_seconds=cpu, memory_bytes=256, memory_limit=1024, disk_percent=40.0)
