@@ -60,6 +60,7 @@ def test_sdk_3_asynchronous() -> None:
     assert offline(client_python(*SDK_3), str(HERE / "sdk_v3_async.py")).endswith("done\n")
 
 
+@pytest.mark.heavy
 def test_sdk_2_transform() -> None:
     told = offline(client_python(*SDK_2), str(HERE / "sdk_v2_transform.py"))
     assert told.endswith("done\n")

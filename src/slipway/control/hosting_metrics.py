@@ -237,11 +237,9 @@ class HostingMetrics:
             used[each.id] = (now, each.cpu_seconds)
             name = (each.account, each.region, each.endpoint, each.variant)
             host = host_of(each.endpoint, each.id)
-            told = (
-                _Told(self._metrics, name, now, INSTANCES, each.container)
-                if host is None
-                else _TransformTold(self._metrics, name, now, host)
-            )
+            told = _Told(self._metrics, name, now, INSTANCES, each.container)
+            if host is not None:
+                told = _TransformTold(self._metrics, name, now, host)
             before = self._used.get(each.id)
             if before is not None and now > before[0]:
                 share = max(each.cpu_seconds - before[1], 0.0) / (now - before[0])

@@ -27,13 +27,11 @@ with open("serve.py", "w") as f:
     f.write("import joblib, os\ndef model_fn(model_dir):\n    return joblib.load(os.path.join(model_dir, 'model.joblib'))\n")
     f.write("def output_fn(prediction, accept):\n    return ''.join(f'{each}\\n' for each in prediction), 'text/csv'\n")
 with open("patients.csv", "w", newline="") as f:
-    csv.writer(f).writerows([f"patient-{number}", *row, label] for number, (row, label) in enumerate(zip(x, y)))
+    csv.writer(f).writerows([f"patient-{number}", *row, label] for number, (row, label) in enumerate(zip(x, y, strict=True)))
 data = session.upload_data("patients.csv", bucket=bucket, key_prefix="batch/in")
 archive = session.upload_data("model.tar.gz", bucket=bucket, key_prefix="batch/model")
 
-model = SKLearnModel(
-    model_data=archive, role=role, entry_point="serve.py", framework_version="1.2-1", sagemaker_session=session
-)
+model = SKLearnModel(archive, role, entry_point="serve.py", framework_version="1.2-1", sagemaker_session=session)
 transformer = model.transformer(
     instance_count=1,
     instance_type="ml.m5.large",
