@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
-from slipway.cli.launch import temporary
+from slipway.cli.launch import child_environment, temporary
 from tests.e2e.deployments import BUCKET, Deployments, archive
 from tests.e2e.environments import SDK_2, client_python
 from tests.e2e.test_clients import offline
@@ -203,3 +204,30 @@ def sentence_model() -> Path:
 def test_sdk_2(made: Path, client: str, model: str) -> None:
     script = Path(__file__).parent / "clients" / f"{client}.py"
     assert offline(client_python(*SDK_2), str(script), MODEL=str(made / model), seconds=500).endswith("done\n")
+
+
+@pytest.mark.sdk
+def test_sdk_2_sentence_embeddings() -> None:
+    clients = Path(__file__).parent / "clients"
+    code = str(Path(__file__).parents[2] / "examples" / "sentence_embeddings" / "inference.py")
+    told = offline(
+        client_python(*SDK_2), str(clients / "sdk_v2_embeddings.py"), MODEL=str(sentence_model()), CODE=code, seconds=500
+    )
+    assert told.endswith("done\n")
+
+
+def test_the_example_of_hugging_face(tmp_path: Path) -> None:
+    """As its first lines say, with the real weights."""
+    example = str(Path(__file__).parents[2] / "examples" / "huggingface.py")
+    quiet = {**os.environ, "TRANSFORMERS_VERBOSITY": "error", "FOLDER": str(tmp_path / "pegasus")}
+    subprocess.run([interpreter(HUGGING_FACE), "-W", "ignore", example, "make"], check=True, capture_output=True, env=quiet)
+    with temporary() as launched:
+        environment = {**child_environment(launched), "FOLDER": str(tmp_path / "pegasus"), "WEIGHTS": str(sentence_model())}
+        told = subprocess.run(
+            [sys.executable, example, "deploy"], env=environment, capture_output=True, text=True, check=False, timeout=300
+        )
+    assert told.returncode == 0, told.stdout + told.stderr
+    summary, embedded = told.stdout.splitlines()
+    assert summary == "summary: str"
+    near, far = (float(word.split()[-1]) for word in embedded.split(", "))
+    assert near > 0.5 > 0.2 > far
