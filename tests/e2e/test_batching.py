@@ -88,8 +88,8 @@ def test_asynchronous_requests_share_calls(server: Deployments) -> None:
 
 def test_a_transform_job_shares_calls(server: Deployments) -> None:
     server.model("job", script(ROWS), environment=BATCHED)
-    server.s3.put_object(Bucket=BUCKET, Key="rows/data.csv", Body="\n".join(f"{n},1" for n in range(32)))
-    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/rows/"}}
+    server.s3.put_object(Bucket=BUCKET, Key="table/data.csv", Body="\n".join(f"{n},1" for n in range(32)))
+    source = {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/table/"}}
     server.sagemaker.create_transform_job(
         TransformJobName="job",
         ModelName="job",
