@@ -117,6 +117,12 @@ class StageSlots(VariantSlots):
         if own.invocations >= own.fold_at:
             own.fold()
 
+    def streamed(self, status: int, seconds: float) -> None:
+        if status:
+            self.count(status, seconds, 0.0)
+        else:
+            self.count_silent()
+
     def count_silent(self) -> None:
         """It did not."""
         self.own.invocations += 1

@@ -74,6 +74,9 @@ class VariantSlots:
         """What is counted of each of several containers, by name; empty: there is one."""
         return {}
 
+    def streamed(self, status: int, seconds: float) -> None:
+        """A caller who read the answer himself is done with it; status 0: it broke off, or never came."""
+
     def snapshot(self) -> dict[str, object]:
         """Counters and present load, as plain values."""
         return {**counters_snapshot(self.counters), "in_flight": self.in_flight, "waiting": self.waiting}

@@ -20,7 +20,7 @@ import botocore.exceptions
 import pytest
 from botocore.config import Config
 
-from slipway.core.routing import Key, RouteTable, Variant
+from slipway.core.routing import DIRECT, SERIAL, Container, Key, Replica, RouteTable, Stage, Variant
 from slipway.data.lanes import DataLimits
 from slipway.data.several import GatewaySlots
 from slipway.data.slots import Slots
@@ -558,3 +558,42 @@ async def test_a_stream_before_its_first_byte(tmp_path: Path) -> None:
         status, headers, body = await call(peer, operation="invocations-response-stream")
         assert (status, headers["x-amzn-errortype"]) == (424, "ModelError")
         assert json.loads(body)["ErrorCode"] == "INTERNAL_FAILURE_FROM_MODEL"
+
+
+async def test_pipelines_and_containers_called_by_name(tmp_path: Path) -> None:
+    async def refuses(asked: Asked) -> Told:
+        return Told(400, body=b"not this") if asked.body == b"bad" else Told(body=asked.body)
+
+    async with stack(tmp_path) as found:
+        parts = [await found.worker(), await found.worker(refuses)]
+        containers = tuple(Container("frames", (worker.address,)) for worker in parts)
+        one = (Replica("i-1", "i-1", "", (), containers),)
+        stages = (Stage("front"), Stage("back"))
+        found.serve(Variant("S", 1.0, one, mode=SERIAL, stages=stages))
+        peer = await found.peer()
+        assert (await call(peer, b"x"))[::2] == (200, b"x")
+        status, code, text = error_of(await call(peer, b"bad"))
+        assert (status, code) == (424, "ModelError")
+        assert 'Received client error (400) from back with message "not this"' in text
+        status, headers, _ = await call(peer, b"x", "invocations-response-stream")
+        assert (status, headers["content-type"]) == (200, "application/vnd.amazon.eventstream")
+        status, code, _ = error_of(await call(peer, b"bad", "invocations-response-stream"))
+        assert (status, code) == (424, "ModelError")
+        (slots,) = (each.by_name["S"] for each in found.slots.endpoints.values())
+        counted = {name: (each.invocations, each.errors_4xx) for name, each in slots.containers_counters().items()}
+        assert counted == {"front": (4, 0), "back": (4, 2)}
+        assert found.counters("S")["invocations"] == 4
+        refusal = error_of(await call(peer, b"x", X_Amzn_SageMaker_Target_Container_Hostname="front"))
+        assert refusal[:2] == (400, "ValidationError")
+        found.serve(Variant("S", 1.0, one, mode=DIRECT, stages=stages), version=2)
+        assert "front, back" in error_of(await call(peer, b"x"))[2]
+        for name, worker in zip(("front", "back"), parts, strict=True):
+            before = len(worker.asked)
+            assert (await call(peer, b"x", X_Amzn_SageMaker_Target_Container_Hostname=name))[::2] == (200, b"x")
+            assert len(worker.asked) == before + 1
+        assert (
+            "no container with hostname"
+            in error_of(await call(peer, b"x", X_Amzn_SageMaker_Target_Container_Hostname="nobody"))[2]
+        )
+        status, _, _ = await call(peer, b"x", "invocations-response-stream", X_Amzn_SageMaker_Target_Container_Hostname="back")
+        assert status == 200

@@ -154,11 +154,13 @@ class StreamInvocation:
                     refusal = await _read_some(response)
                     ticket.release(clean=True)
                     counters.model_answered(response.status)
+                    slots.streamed(response.status, perf_counter() - ticket.sent)
                     return _response(answers.model_answered(where, response.status, refusal, self._request_id))
         except (TimeoutError, ConnectFailed, NoAnswer, ClientGone, BadHeader) as error:
             why = invoke.TIMEOUT if isinstance(error, TimeoutError) else invoke.DIED
             ticket.release(clean=why == invoke.DIED)
             counters.model_errors += 1
+            slots.streamed(0, 0.0)
             return _response(answers.model_silent(where, why, limits.response_bytes, self._request_id))
         ticket.body = b""
         counters.overhead.add(ticket.sent - self._began)
@@ -203,13 +205,16 @@ class Events:
                 if not data:
                     self._clean = True
                     counters.model.add(perf_counter() - began)
+                    self._slots.streamed(200, perf_counter() - began)
                     return
                 yield payload_part(data)
         except TimeoutError:
             counters.model_errors += 1
+            self._slots.streamed(0, 0.0)
             yield exception_frame("ModelStreamError", TOO_SLOW.format(container=container), "ModelInvocationTimeExceeded")
         except (ClientGone, ConnectionError):
             counters.model_errors += 1
+            self._slots.streamed(0, 0.0)
             self._clean = True
             yield exception_frame("ModelStreamError", BROKE.format(container=container), "StreamBroken")
 
