@@ -1,10 +1,11 @@
-"""Linear Learner, really trained: by boto3, and by SDK 2 as it is."""
+"""Linear Learner, really trained: by boto3, by the example, and by SDK 2 as it is."""
 
 from __future__ import annotations
 
 import json
 import math
 import random
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,11 +13,13 @@ from pathlib import Path
 import pytest
 from botocore.exceptions import ClientError
 
+from slipway.cli.launch import child_environment
 from slipway_host import recordio
 from slipway_host.recordio import Record, Tensor
-from tests.e2e.deployments import Deployments, archive
+from tests.e2e.deployments import SKLEARN, Deployments, archive
 from tests.e2e.environments import SDK_2, client_python
 from tests.e2e.test_clients import offline
+from tests.e2e.test_models import interpreter
 from tests.models.linear_learner import artifact
 
 pytestmark = [pytest.mark.timeout(300)]
@@ -63,6 +66,16 @@ def test_by_boto3(server: Deployments) -> None:
     assert (response["OriginalStatusCode"], "1 has 2 features" in response["OriginalMessage"]) == (400, True)
     reason = server.fail("no-linear", archive({"model_algo-1": b"?"}), image=IMAGE, environment={})
     assert "model_algo-1 is no zip archive" in reason
+
+
+def test_the_example(server: Deployments) -> None:
+    script = Path(__file__).parents[2] / "examples" / "linear_learner.py"
+    told = subprocess.run(
+        [interpreter(SKLEARN), script], env=child_environment(server.launched), capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stderr
+    assert re.search(r"150 of 150 labels are scikit-learn's; scores differ by at most \de-0[67]", told.stdout)
+    assert '"predicted_label": 1}' in told.stdout
 
 
 @pytest.mark.sdk
