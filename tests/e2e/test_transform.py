@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
 import subprocess
 import sys
 import time
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from slipway.core.transform_records import RECORDIO_MAGIC, masked_crc
 from tests.e2e.deployments import ROLE, SCRIPT_MODE, SKLEARN, Deployments, script, until
 
 MODEL = """
@@ -107,6 +109,15 @@ def batch(server: Deployments) -> Batch:
     return Batch(server)
 
 
+def recordio(data: bytes) -> bytes:
+    return struct.pack("<II", RECORDIO_MAGIC, len(data)) + data + b"\0" * (-len(data) % 4)
+
+
+def tfrecord(data: bytes) -> bytes:
+    length = struct.pack("<Q", len(data))
+    return length + struct.pack("<I", masked_crc(length)) + data + b"\0\0\0\0"
+
+
 def rows(count: int, word: str = "row") -> bytes:
     return b"".join(b"%s,%d\n" % (word.encode(), number) for number in range(count))
 
@@ -167,6 +178,53 @@ def test_bad_gzip_and_broken_records(batch: Batch) -> None:
     assert "the gzip data ends too early" in told["FailureReason"]
     told = batch.run("broken", "bad2/", "Failed", source={"SplitType": "RecordIO"}, output={})
     assert "there is no RecordIO record" in told["FailureReason"]
+
+
+def test_records_of_the_binary_formats(batch: Batch) -> None:
+    records = [b"one", b"two, longer", b"x" * 4000]
+    batch.put({"rec/io": b"".join(map(recordio, records)), "rec/tf": b"".join(map(tfrecord, records))})
+    for split, key in (("RecordIO", "io"), ("TFRecord", "tf")):
+        source = {"SplitType": split}
+        batch.run(f"{key}-single", f"rec/{key}", source=source, output={"AssembleWith": "Line"}, BatchStrategy="SingleRecord")
+        assert batch.outputs(f"{key}-single") == {f"{key}.out": b"".join(r.upper() + b"\n" for r in records)}
+    binary = {"SplitType": "RecordIO", "ContentType": "application/octet-stream"}
+    data = b"".join(map(recordio, [b"ONE", b"TWO"]))
+    batch.put({"rec/multi": data})
+    batch.run("io-multi", "rec/multi", source=binary, output={}, BatchStrategy="MultiRecord")
+    assert batch.outputs("io-multi") == {"multi.out": data}, "framing and all"
+
+
+def test_a_record_that_kills_its_worker_is_tried_again_and_then_fails_the_object(batch: Batch) -> None:
+    batch.put({"deadly/a": b"die\n", "deadly/b": b"fine\n"})
+    client: dict[str, Any] = {"ModelClientConfig": {"InvocationsMaxRetries": 1}}
+    told = batch.run("deadly", "deadly/", "Failed", source=CSV, output=LINES, **client)
+    assert told["FailureReason"].startswith("AlgorithmError: See job logs")
+    assert "Unable to get response from algorithm: the model process exited" in told["FailureReason"]
+    assert set(batch.outputs("deadly")) == {"b.out"}
+
+
+def test_stopping_before_there_is_an_instance(batch: Batch) -> None:
+    batch.put({"early/a": b"fine\n"})
+    batch.start("early", "early/", source=CSV, output=LINES)
+    batch.sagemaker.stop_transform_job(TransformJobName="early")
+    batch.settle("early", "Stopped", 5.0)
+    assert batch.outputs("early") == {}
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(300)
+def test_a_million_records_with_a_bad_one(batch: Batch) -> None:
+    """999,999 outputs and one error line."""
+    data = rows(1_000_000).replace(b"row,654321\n", b"poison,654321\n")
+    batch.put({"million/a.csv": data})
+    tags = [{"Key": "slipway.quarantine", "Value": "true"}]
+    batch.start("million", "million/", source=CSV, output=LINES, Tags=tags)
+    batch.settle("million", seconds=200)
+    found = batch.outputs("million")
+    assert found["a.csv.out"].count(b"\n") == 999_999
+    assert found["a.csv.out"] == rows(1_000_000).replace(b"row,654321\n", b"").upper()
+    (line,) = found["a.csv.errors.jsonl"].splitlines()
+    assert json.loads(line)["record"] == 654_321
 
 
 def test_filter_join_and_filter_again(batch: Batch) -> None:

@@ -7,6 +7,7 @@ what a dead control left: startup is the same code as recovery.
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -93,6 +94,17 @@ class Transforms:
         """For the reconciler's resync."""
         rows = await self._world.db.read(lambda c: resources.every(c, KIND, (IN_PROGRESS, STOPPING)))
         return [(KIND, row.arn) for row in rows]
+
+    async def keep_house(self, kept_seconds: float) -> None:
+        """Forget the objects of jobs that ended long ago; the jobs themselves stay, as on AWS."""
+        before = self._world.now() - kept_seconds
+
+        def old(connection: Connection) -> list[str]:
+            return [row.arn for row in resources.every(connection, KIND, tuple(TERMINAL)) if row.modified < before]
+
+        for arn in await self._world.db.read(old):
+            while await self._world.db.write(functools.partial(_purge, arn=arn)):
+                pass
 
     async def reconcile(self, arn: str) -> float | None:
         """One look and one step; the seconds until the next."""
@@ -303,6 +315,10 @@ class Transforms:
         line = f"{status}: {counts.done} of {counts.total} objects done, {counts.failed} failed, {counts.records} records"
         self._log(row, f"{line}, {counts.bad} bad records put aside" if counts.bad else line)
         return None
+
+
+def _purge(connection: Connection, arn: str) -> int:
+    return transforms.purge(connection, (arn,))
 
 
 def progress_line(counts: Counts, records: int, rate: float, passed: float) -> str:

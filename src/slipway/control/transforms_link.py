@@ -18,7 +18,7 @@ from slipway.control.transforms_log import TransformLog, failure_lines
 from slipway.core.asynchronous import Staged
 from slipway.core.s3_events import SLIPWAY, Origin
 from slipway.core.transform_jobs import log_stream
-from slipway.core.transforms import ATTEMPTS, BROKEN, CLAIMS, DONE, ClaimedObject, Effective, ObjectOutcome, parameters_line
+from slipway.core.transforms import ATTEMPTS, BROKEN, CLAIMS, DONE, ClaimedObject, ObjectOutcome, parameters_line
 from slipway.link import transforms as link
 from slipway.link.channel import Channel, LinkClosed, LinkError
 from slipway.link.transforms import LEASE_SECONDS, Claim, Heartbeat, Parameters, Reached
@@ -84,7 +84,6 @@ class TransformLink:
         self._tasks: set[asyncio.Task[None]] = set()
         self.under_way: dict[str, dict[int, int]] = {}
         """By job: records that its running objects have done, by object."""
-        self.parameters: dict[str, Effective] = {}
 
     def attach(self, channel: Channel) -> None:
         """Register the handlers on a new channel, before it reads."""
@@ -220,7 +219,6 @@ class TransformLink:
         with _store_errors():
             job = await self._world.db.write(write)
         if job is not None:
-            self.parameters[told.job] = told.found
             stream = log_stream(job.name, told.instance, job.created)
             self._world.log.say(job.account, job.region, stream, [parameters_line(told.found)])
 

@@ -387,6 +387,7 @@ class Control:
             pass
         await asyncio.to_thread(self.logs.expire)
         await self.alarms.keep_house()
+        await self.transforms.jobs.keep_house(self.settings.limits.async_kept_seconds)
         await self.autoscaler.keep_house()
         return HOUSEKEEPING_SECONDS
 
