@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 
-from bench import asynchronous, batching, frameworks, gateway, hotpath, lifecycle, peers, pipelines, transform
+from bench import asynchronous, batching, frameworks, gateway, hotpath, lifecycle, models, peers, pipelines, transform
 from bench.load import Absent
 
 SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
@@ -23,6 +23,7 @@ SUITES: dict[str, Callable[[argparse.Namespace], None]] = {
     "batching": batching.run,
     "transform": transform.run,
     "pipelines": pipelines.run,
+    "models": models.run,
 }
 
 

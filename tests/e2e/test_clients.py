@@ -104,6 +104,11 @@ def test_sdk_2_pipeline(booster: dict[str, str]) -> None:
 
 
 @pytest.mark.heavy
+def test_sdk_2_many_models() -> None:
+    assert offline(client_python(*SDK_2), str(HERE / "sdk_v2_many_models.py")).endswith("done\n")
+
+
+@pytest.mark.heavy
 def test_aws_cli_several_containers() -> None:
     aws = Path(client_python(*AWS_CLI)).parent / "aws"
     assert offline("sh", str(HERE / "cli_several.sh"), AWS=str(aws)).endswith("done\n")

@@ -55,6 +55,14 @@ def test_pipelines(server: Deployments, name: str, image: str, words: str) -> No
     assert words in told.stdout
 
 
+def test_many_models(server: Deployments) -> None:
+    command = [sys.executable, str(EXAMPLES / "many_models.py")]
+    environment = child_environment(server.launched)
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    assert told.returncode == 0, told.stderr[-4000:]
+    assert "100 square metres in NewYork_NY: 1,040,000" in told.stdout
+
+
 def test_async_autoscaling_in_its_short_form(tmp_path: Path) -> None:
     """Some hundred requests instead of ten thousand; a minute of CloudWatch in a third of a second."""
     picture = tmp_path / "picture.png"

@@ -6,6 +6,7 @@ import concurrent.futures
 import contextlib
 import io
 import json
+import random
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -250,6 +251,17 @@ def test_working_set_twice_the_memory_stays_live(fleet: Fleet) -> None:
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda number: fleet.patient(f"thrash{number}.tar.gz"), asked))
     assert answers == [f"thrash{number}:x" for number in asked]
+
+
+def test_sixty_models_each_answer_for_themselves(fleet: Fleet) -> None:
+    """A short form of `python -m bench models`, which has a thousand."""
+    for number in range(60):
+        fleet.put(f"many/{number}.tar.gz", packed(f"n{number}"))
+    wanted = random.Random(3).choices(range(60), [1 / (rank + 1) for rank in range(60)], k=150)
+    wanted[:60] = range(60)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda number: fleet.patient(f"many/{number}.tar.gz"), wanted))
+    assert answers == [f"n{number}:x" for number in wanted]
 
 
 def test_pinned_models_stay(fleet: Fleet) -> None:
