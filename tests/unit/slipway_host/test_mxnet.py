@@ -41,12 +41,13 @@ def test_a_transform_fn_needs_no_mxnet(model: Host) -> None:
         "import os\n"
         "def model_fn(model_dir, context): return 2\n"
         "def transform_fn(model, data, content_type, accept, context):\n"
-        "    context.set_response_header(0, 'X-Threads', os.environ['MXNET_CPU_WORKER_NTHREADS'])\n"
+        "    threads = os.environ['MXNET_CPU_WORKER_NTHREADS'] + os.environ['OMP_NUM_THREADS']\n"
+        "    context.set_response_header(0, 'X-Threads', threads)\n"
         "    return str(model * int(data)), 'text/plain'\n"
     )
-    model.start()
+    model.start({"OMP_NUM_THREADS": "5"})
     reply = ask(model.worker(), "POST", "/invocations", b"21", {"Content-Type": "application/json"})
-    assert (reply.text, reply.headers["x-threads"], reply.headers["content-type"]) == ("42", "1", "text/plain")
+    assert (reply.text, reply.headers["x-threads"], reply.headers["content-type"]) == ("42", "15", "text/plain")
 
 
 @pytest.mark.parametrize("missing", FILES)

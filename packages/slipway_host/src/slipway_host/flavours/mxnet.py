@@ -20,8 +20,8 @@ from .flask import switch
 
 NAME = "model"
 FILES = ("model-symbol.json", "model-0000.params", "model-shapes.json")
-_THREADS = ("MXNET_CPU_WORKER_NTHREADS", "MXNET_CPU_PRIORITY_NTHREADS", "MXNET_KVSTORE_REDUCTION_NTHREADS")
-"""1 each, unless the model's Environment says otherwise, as AWS's image sets them."""
+_THREADS = ("MXNET_CPU_WORKER_NTHREADS", "MXNET_CPU_PRIORITY_NTHREADS", "MXNET_KVSTORE_REDUCTION_NTHREADS", "OMP_NUM_THREADS")
+"""1 each, unless the model's Environment says otherwise, as AWS's image sets them; several workers share OMP's among them."""
 _MEND = "save it with Module.save_checkpoint('model', 0) and model-shapes.json beside, or give the script a model_fn"
 
 
