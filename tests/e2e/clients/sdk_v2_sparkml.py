@@ -36,13 +36,9 @@ xgboost = Model(image_uri=image, model_data=boosted_data, role=role, sagemaker_s
 spark = SparkMLModel(model_data=data, role=role, spark_version="3.3", env={"SAGEMAKER_SPARKML_SCHEMA": schema})
 both = PipelineModel(models=[spark, xgboost], role=role, sagemaker_session=session)
 both.deploy(1, "ml.m5.large", endpoint_name="sdk-both")
-predictor = sagemaker.Predictor(
-    "sdk-both",
-    session,
-    serializer=sagemaker.serializers.CSVSerializer(),
-    deserializer=sagemaker.deserializers.StringDeserializer(),
-)
-score = float(predictor.predict("a,1.5,-2.0"))
+csv, json_ = sagemaker.serializers.CSVSerializer(), sagemaker.deserializers.JSONDeserializer()
+predictor = sagemaker.Predictor("sdk-both", session, serializer=csv, deserializer=json_)
+score = predictor.predict("a,1.5,-2.0")["predictions"][0]["score"]
 assert abs(score - float(os.environ["SCORE"])) < 1e-6, score
 predictor.delete_endpoint()
 print("done")
