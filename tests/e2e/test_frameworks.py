@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError
@@ -13,7 +14,10 @@ from botocore.exceptions import ClientError
 from slipway_host import recordio
 from slipway_host.recordio import Record, Tensor
 from tests import sparkml
-from tests.e2e.deployments import IDENTITY, Deployments, archive, script
+from tests.e2e import answers
+from tests.e2e.deployments import IDENTITY, SCRIPT_MODE, SKLEARN, Deployments, archive, script
+from tests.e2e.sdk import ask_sdk_3
+from tests.e2e.test_models import trained
 
 pytestmark = [pytest.mark.timeout(300)]
 
@@ -87,6 +91,49 @@ def test_sparkml_by_an_mleap_bundle(server: Deployments) -> None:
     unknown = sparkml.bundle(sparkml.node("word_to_vector", {}, {"input": "x"}, {"output": "f"}))
     told = server.fail("unsupported", archive(dict(unknown)), image=SPARKML, environment=environment)
     assert "'word_to_vector' (root/stage0.node), a transformer that is not supported" in told
+
+
+LINEAR = """
+import sys, joblib, numpy as np
+from sklearn.linear_model import LinearRegression
+x = np.arange(20.0).reshape(10, 2) ** 1.5
+joblib.dump(LinearRegression().fit(x, x @ [1.0, 2.0] + 3.0), sys.argv[1])
+"""
+MODEL_FN = "import joblib, os\ndef model_fn(d): return joblib.load(os.path.join(d, 'model.joblib'))\n"
+ALGORITHM: dict[str, str] = {}
+
+
+@pytest.fixture(scope="module")
+def trained_models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """scikit-learn's and XGBoost's archives, saved as their users save them, and what XGBoost scores."""
+    folder = tmp_path_factory.mktemp("trained")
+    trained(SKLEARN, LINEAR, folder / "model.joblib")
+    scores = [float(word) for word in trained(XGBOOST, TRAIN, folder / "xgboost-model").split()]
+    fitted = archive({"model.joblib": (folder / "model.joblib").read_bytes(), "code/inference.py": MODEL_FN})
+    return {"sklearn": fitted, "xgboost": archive({"xgboost-model": (folder / "xgboost-model").read_bytes()}), "scores": scores}
+
+
+def test_every_type_of_scikit_learn(server: Deployments, trained_models: dict[str, Any]) -> None:
+    server.deploy("fitted", trained_models["sklearn"], image=SKLEARN)
+    answers.ask_boto3(server.runtime, "fitted", answers.SKLEARN_ASKS)
+
+
+def test_every_type_of_xgboosts_algorithm_mode(server: Deployments, trained_models: dict[str, Any]) -> None:
+    server.deploy("scores", trained_models["xgboost"], image=XGBOOST, environment=ALGORITHM)
+    answers.ask_boto3(server.runtime, "scores", answers.xgboost_asks(trained_models["scores"]))
+    empty = server.runtime.invoke_endpoint(EndpointName="scores", Body=b"", ContentType="text/csv")
+    assert empty["Body"].read() == b""  # the container's 204
+
+
+@pytest.mark.sdk
+@pytest.mark.timeout(600)
+def test_sdk_3(trained_models: dict[str, Any], tmp_path: Path) -> None:
+    """The same through the SDK's resource classes."""
+    asked = {
+        "fitted": (SKLEARN, trained_models["sklearn"], SCRIPT_MODE, answers.SKLEARN_ASKS),
+        "scores": (XGBOOST, trained_models["xgboost"], ALGORITHM, answers.xgboost_asks(trained_models["scores"])),
+    }
+    ask_sdk_3(tmp_path, asked)
 
 
 def test_images_without_a_runtime_fail_by_name(server: Deployments) -> None:
