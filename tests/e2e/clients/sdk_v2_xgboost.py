@@ -7,10 +7,10 @@ import tempfile
 import numpy as np
 import sagemaker
 from sagemaker import image_uris
-from sagemaker.deserializers import CSVDeserializer
+from sagemaker.deserializers import CSVDeserializer, JSONDeserializer
 from sagemaker.model import Model
 from sagemaker.predictor import Predictor
-from sagemaker.serializers import CSVSerializer
+from sagemaker.serializers import CSVSerializer, LibSVMSerializer
 from sagemaker.xgboost import XGBoostModel
 
 role = "arn:aws:iam::123456789012:role/SageMakerRole"
@@ -34,6 +34,9 @@ algorithm = Model(
 predictor = algorithm.deploy(1, "ml.m5.large", endpoint_name="xgb", serializer=CSVSerializer(), deserializer=CSVDeserializer())
 answer = np.array(predictor.predict(rows), dtype=float).ravel()
 assert np.allclose(answer, expected, atol=1e-5), answer
+predictor.serializer, predictor.deserializer = LibSVMSerializer(), JSONDeserializer()
+answer = predictor.predict("0 0:0 1:1\n0 0:1 1:0")
+assert np.allclose([each["score"] for each in answer["predictions"]], expected, atol=1e-5), answer
 predictor.delete_endpoint()
 print("algorithm mode answers")
 
