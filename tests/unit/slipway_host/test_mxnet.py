@@ -16,7 +16,7 @@ from slipway_host import mxnet_arrays
 from tests.e2e.environments import MXNET_TOOLKIT, client_python
 from tests.models.linear_learner import artifact
 
-from .running import Host, ask
+from .running import Host, ask, children_of
 from .test_sklearn import npy
 
 MODELS = Path(__file__).parents[2] / "models"
@@ -231,3 +231,14 @@ def test_arrays_that_mxnet_wrote(mxnet_env: str, tmp_path: Path) -> None:
     assert told.pop("np") == [[1.0, 2.0]]
     kinds = ("float32", "float64", "float16", "uint8", "int32", "int8", "int64")
     assert [told[kind] for kind in kinds] == [[[1, 2, 3]]] * 7
+
+
+@pytest.mark.heavy
+@pytest.mark.timeout(180)
+def test_workers_share_the_import_and_answer(model: Host, mxnet_env: str, made: Path) -> None:
+    with_files(model, mxnet_env, made, *FILES).start(workers=2, cpus=4)
+    (sharing,) = model.children()
+    assert len(children_of(sharing)) == 2
+    answers = [ask(model.worker(index), "POST", "/invocations", *REQUESTS[0]) for index in range(2)]
+    assert [answer.status for answer in answers] == [200, 200]
+    assert answers[0].text == answers[1].text

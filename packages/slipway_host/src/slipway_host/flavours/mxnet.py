@@ -79,6 +79,12 @@ class _Module(_Gluon):
         return model.predict(data)
 
 
+def import_ahead(place: Place) -> bool:
+    """mxnet itself may be forked; what its engine, which has threads, has loaded is loaded by each worker."""
+    mxnet()
+    return True
+
+
 def load(place: Place) -> Service:
     """Raises LoadError, and what user code raises."""
     for name in _THREADS:
