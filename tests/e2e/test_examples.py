@@ -37,6 +37,7 @@ def test_realtime(server: Deployments) -> None:
 @pytest.mark.parametrize(
     ("name", "image", "words"),
     [
+        ("batch_transform", SKLEARN, "patients-pipeline: 569 patients, 56"),
         ("pipeline_of_many_models", SKLEARN, "Boston_MA, uploaded just now: 1,190 thousand dollars\nAtlantis: ValidationError"),
         pytest.param(
             "pipeline_xgboost", XGBOOST, "of 30 rows are right; scores as computed here: True", marks=pytest.mark.heavy
