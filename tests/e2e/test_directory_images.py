@@ -199,6 +199,41 @@ def test_a_folder_with_serve(own: Own, tmp_path: Path) -> None:
     own.delete("two")
 
 
+def test_a_transform_job_asks_it_for_its_parameters(own: Own, tmp_path: Path) -> None:
+    parameters = '{"MaxConcurrentTransforms": 3, "MaxPayloadInMB": 2, "BatchStrategy": "SINGLE_RECORD"}'
+    asked = f"if self.path == '/execution-parameters': return self.answer(200, {parameters.encode()!r})"
+    serve = SERVER.replace('self.answer(200, b"")', f'{asked}\n        self.answer(200, b"")', 1)
+    own.images("add", "batch", str(folder(tmp_path / "batch", {"serve": serve})))
+    own.model("batch", archive({"weights.txt": "three"}), image="batch", environment={"NAME": "batch"})
+    own.s3.put_object(Bucket="models", Key="batch-in/a", Body=b"1\n2\nfail\n"[:4])
+    own.s3.put_object(Bucket="models", Key="batch-in/b", Body=b"3\nfail\n")
+    own.sagemaker.create_transform_job(
+        TransformJobName="batch",
+        ModelName="batch",
+        TransformInput={
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": "s3://models/batch-in/"}},
+            "SplitType": "Line",
+        },
+        TransformOutput={"S3OutputPath": "s3://models/batch-out", "AssembleWith": "Line"},
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    )
+
+    def ended() -> bool:
+        return bool(own.sagemaker.describe_transform_job(TransformJobName="batch")["TransformJobStatus"] != "InProgress")
+
+    until(ended, 60, "the job")
+    told = own.sagemaker.describe_transform_job(TransformJobName="batch")
+    assert "b: ClientError: 418, at record 1 (byte 2)" in told["FailureReason"]
+    assert own.s3.get_object(Bucket="models", Key="batch-out/a.out")["Body"].read() == b"1\n2\n"
+
+    def log() -> str:
+        found = own.logs.filter_log_events(logGroupName="/aws/sagemaker/TransformJobs")["events"]
+        return "\n".join(event["message"] for event in found)
+
+    until(lambda: "I will not" in log(), what="the model's words")
+    assert "MaxConcurrentTransforms=3, MaxPayloadInMB=2, BatchStrategy=SINGLE_RECORD" in log()
+
+
 def test_its_errors_and_its_death(own: Own, tmp_path: Path) -> None:
     own.images("add", "mortal", str(folder(tmp_path / "mortal", {"serve": SERVER})))
     own.deploy("mortal", None, image="mortal")

@@ -133,6 +133,35 @@ def test_user_code_reaches_the_same_objects(server: Deployments) -> None:
     assert server.invoke("reads", b"x") == b"features"
 
 
+def test_a_transform_job_reads_and_writes_there(server: Deployments, foreign: Foreign) -> None:
+    server.model("batch", script(IDENTITY))
+    lines = b"".join(b"%d,%s\n" % (number, b"x" * 100) for number in range(3000))
+    for number in range(3):
+        server.s3.put_object(Bucket=BUCKET, Key=f"batch-in/{number}", Body=lines[number * 100 :])
+    server.sagemaker.create_transform_job(
+        TransformJobName="batch",
+        ModelName="batch",
+        TransformInput={
+            "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://{BUCKET}/batch-in/"}},
+            "ContentType": "text/csv",
+            "SplitType": "Line",
+        },
+        TransformOutput={"S3OutputPath": f"s3://{BUCKET}/batch-out", "AssembleWith": "Line"},
+        TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
+    )
+
+    def ended() -> bool:
+        told = server.sagemaker.describe_transform_job(TransformJobName="batch")
+        assert told["TransformJobStatus"] in ("InProgress", "Completed"), told
+        return bool(told["TransformJobStatus"] == "Completed")
+
+    until(ended, 60, "the job")
+    for number in range(3):
+        found = server.s3.get_object(Bucket=BUCKET, Key=f"batch-out/{number}.out")["Body"].read()
+        assert found == lines[number * 100 :]
+    assert not [path for path in foreign.folder.rglob("*") if path.is_file() and "slipway-attempts" in str(path)]
+
+
 def test_a_foreign_store_that_is_down_is_an_error_and_endpoints_go_on(server: Deployments, foreign: Foreign) -> None:
     server.deploy("stays", script(IDENTITY))
     foreign.stop()
