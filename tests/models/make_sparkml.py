@@ -341,6 +341,8 @@ MAKERS = {
     "v3": lambda chance: chance_vector(chance, 3),
     "v5": lambda chance: chance_vector(chance, 5),
 }
+ZEROS = {"text": "", "letter": "a", "odd": "a", "words": [], "v3": [0.0] * 3, "v5": [0.0] * 5}
+"""A last row of each case: every number is 0."""
 TYPES = {
     "double": ("double", "basic", t.DoubleType()), "text": ("string", "basic", t.StringType()),
     "words": ("string", "array", t.ArrayType(t.StringType())), "v": ("double", "vector", VectorUDT()),
@@ -377,7 +379,7 @@ class Cases:
         frame = train if train is not None else self.frame(makers, self.chosen(makers, 40)).cache()
         model = Pipeline(stages=stages).fit(frame)
         files, ops = bundle(model, frame)
-        rows = self.chosen(makers, self.rows)
+        rows = [*self.chosen(makers, self.rows), [ZEROS.get(maker, 0.0) for maker in makers.values()]]
         expected = self.expected(model, makers, rows, [name for name, _, _ in outputs])
         ins = [{"name": n, "type": kind_of(m)[0], "struct": kind_of(m)[1]} for n, m in makers.items()]
         outs = [{"name": n, "type": kind, "struct": struct} for n, kind, struct in outputs]

@@ -361,10 +361,11 @@ def _encoded(column: Any, sizes: list[int]) -> dict[int, float]:
         raise Refused(f"Vector column size was {vector.size}, expected {len(sizes)}")
     starts = [sum(sizes[:i]) for i in range(len(sizes))]
     out = {}
-    for index, value in vector.items():
+    for index, value in enumerate(vector.array()):  # a zero that is not stored is a category as well
         categories = sizes[index]
         if categories == 1:
-            out[starts[index]] = value
+            if value != 0.0:
+                out[starts[index]] = value
         elif not 0 <= value < categories or value != int(value):
             raise Refused(f"Values from column must be indices, but got {as_text(value)}.")
         else:
