@@ -275,13 +275,13 @@ class Transforms:
     async def connected(self, channel: Channel) -> None:
         """A (new) control is there."""
         await self.ledger.connected(channel)
-        asyncio.get_running_loop().call_soon(self._look_everywhere)
+        asyncio.get_running_loop().call_soon(self.look_everywhere)
 
     def _held(self) -> Iterator[Held]:
         for feed in (*self._feeds.values(), *self._leaving):
             yield from feed.held()
 
-    def _look_everywhere(self) -> None:
+    def look_everywhere(self) -> None:
         for feed in list(self._feeds.values()):
             feed.wake()
 
@@ -369,7 +369,7 @@ class Transforms:
         while True:
             await asyncio.sleep(POLL_SECONDS)
             self._leaving = [feed for feed in self._leaving if feed.active]
-            self._look_everywhere()
+            self.look_everywhere()
 
 
 def _by_instance(endpoint: EndpointSlots) -> Mapping[str, tuple[AsyncVariant, ...]]:

@@ -123,8 +123,10 @@ class Dispatcher:
         self.transforms.setup(channel)
 
     async def _connected(self, channel: Channel) -> None:
-        await self.dispatch.connected(channel)
         await self.transforms.connected(channel)
+        await self.dispatch.connected(channel)
+        # Both may claim only once the link is up, which is after this: the look of the first would come too early.
+        asyncio.get_running_loop().call_soon(self.transforms.look_everywhere)
 
     def _drained(self) -> None:
         self.subscriber.busy_changed()
