@@ -67,6 +67,11 @@ def test_sdk_2_transform() -> None:
     assert "MaxConcurrentTransforms=" in told, "its logs are shown"
 
 
+@pytest.mark.heavy
+def test_sdk_3_transform() -> None:
+    assert offline(client_python(*SDK_3), str(HERE / "sdk_v3_transform.py")).endswith("done\n")
+
+
 def test_aws_cli_transform() -> None:
     aws = Path(client_python(*AWS_CLI)).parent / "aws"
     assert offline("sh", str(HERE / "cli_transform.sh"), AWS=str(aws)).endswith("done\n")
