@@ -135,7 +135,7 @@ class ScriptService(Service):
         if functions.predict_fn is None and functions.batch_predict_fn is not None:
             functions.context["predict_fn"] = functions.context["batch_predict_fn"]
         self._with_context = any(functions.context.values())
-        self._binary = defaults.binary
+        self._bytearrays = defaults.bytearrays
         self._untyped = functools.lru_cache(_KEPT_HEADS)(defaults.untyped)
         self._text_errors = defaults.text_errors
         self.heads = Heads(defaults.charset)
@@ -143,7 +143,11 @@ class ScriptService(Service):
     def invoke(self, call: Call, body: bytes) -> Answer:
         context = None
         try:
-            data: str | bytes = body.decode("utf-8", self._text_errors) if call.text else self._binary(body)
+            data: Any
+            if call.text:
+                data = body.decode("utf-8", self._text_errors)
+            else:
+                data = bytearray(body) if self._bytearrays else body
             if self._with_context:
                 context = Context(self.place.model_dir, call.headers)
                 result = self._run_with_context(call, data, context)
@@ -205,7 +209,9 @@ class ScriptService(Service):
 
     def decode(self, call: Call, body: bytes, context: Context | None) -> Any:
         """What input_fn makes of a body. Raises what it raises."""
-        data = body.decode("utf-8", self._text_errors) if call.text else self._binary(body)
+        data: Any = bytearray(body) if self._bytearrays else body
+        if call.text:
+            data = body.decode("utf-8", self._text_errors)
         return self._run("input_fn", self._input, context, data, call.content_type)
 
     def encode(self, call: Call, prediction: Any, context: Context | None) -> Answer:
@@ -260,8 +266,8 @@ class Defaults:
 
     batched = False
     """Its predict_fn takes the rows of several requests as it takes those of one."""
-    binary: Callable[[bytes], Any] = bytes
-    """What functions are given a body as that is no text."""
+    bytearrays = False
+    """Functions are given a body that is no text as a bytearray."""
     text_errors = "strict"
     """What becomes of text that is no UTF-8, as str.decode names it."""
     charset = False

@@ -21,7 +21,7 @@ class NoAnswer(TypeError):
 class ToolkitDefaults(Defaults):
     """What the model server makes of functions: it hands out bytearrays, and encodes results that are no text as JSON."""
 
-    binary = bytearray
+    bytearrays = True
 
     def untyped(self, accept: str) -> str:
         """What was asked for, its parameters too; of several the first."""
