@@ -143,11 +143,9 @@ class ScriptService(Service):
     def invoke(self, call: Call, body: bytes) -> Answer:
         context = None
         try:
-            data: Any
+            data: Any = bytearray(body) if self._bytearrays else body
             if call.text:
                 data = body.decode("utf-8", self._text_errors)
-            else:
-                data = bytearray(body) if self._bytearrays else body
             if self._with_context:
                 context = Context(self.place.model_dir, call.headers)
                 result = self._run_with_context(call, data, context)
