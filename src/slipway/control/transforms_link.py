@@ -311,6 +311,7 @@ def _settle_one(connection: Connection, shelf: Shelf, done: _Settlement, row: An
             bucket = outcome.staged[0].bucket
             cause = f"The output could not be written to bucket {bucket}: {refused}."
             done.ends.append((replace(outcome, kind="failed", cause=cause, bytes_out=0), BROKEN))
+            done.retired.update(blob for staged in outcome.staged for blob, _, _ in staged.segments)
             return
         for staged in outcome.staged:
             shelf.put(staged)
