@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 class StageSlots(VariantSlots):
     """The lanes of one container of one instance, and the steps that wait for one."""
 
-    __slots__ = ("index", "instance", "last", "multi_model", "name_of_container", "own")
+    __slots__ = ("heads", "index", "instance", "last", "multi_model", "name_of_container", "own")
 
     def __init__(self, owner: Slots, variant: Variant, limits: DataLimits, instance: Instance, index: int) -> None:
         super().__init__(owner, variant.of_stage(index), limits)
@@ -37,6 +37,8 @@ class StageSlots(VariantSlots):
         self.name_of_container = variant.stages[index].name
         self.counters = slots.counters
         """Of the whole variant: what becomes of a request is counted once."""
+        self.heads: dict[tuple[bytes, bytes], bytes] = {}
+        """Made already, by the caller's and by the head of what is sent."""
         self.own = slots.stages[index]
         """Of this container, in all instances."""
 

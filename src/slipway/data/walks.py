@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 _CONTENT_TYPE = b"content-type"
 _ACCEPT = b"accept"
+_CACHED, _CACHED_BYTES = 256, 512
+"""Heads that a container was told, kept: most requests of an endpoint are alike."""
 TARGET_MODEL = b"x-amzn-sagemaker-target-model"
 
 
@@ -42,7 +44,7 @@ class Step(Call):
 class Walk:
     """From the first container to the last. `call` is the caller's: told once, in `replied` or `failed`."""
 
-    __slots__ = ("_base", "_held", "_since", "_slots", "_spent", "call", "deadline", "index", "instance", "step")
+    __slots__ = ("_head_given", "_held", "_since", "_slots", "_spent", "call", "deadline", "index", "instance", "step")
 
     def __init__(self, slots: SerialSlots, call: Call, instance: Instance, deadline: float) -> None:
         self._slots = slots
@@ -58,7 +60,7 @@ class Walk:
         """When the present container was to have the request."""
         self._held = 0
         """Bytes of an answer that waits for the next container."""
-        self._base = [(name, value) for name, value in unpack_head(call.head) if name.lower() != _CONTENT_TYPE]
+        self._head_given = call.head
 
     @property
     def stage(self) -> StageSlots:
@@ -68,13 +70,19 @@ class Walk:
         return max(1, int((self.deadline - perf_counter()) * 1000))
 
     def begin(self) -> None:
-        content_type = next((v for n, v in unpack_head(self.call.head) if n.lower() == _CONTENT_TYPE), None)
-        self._go(content_type, self.call.body)
+        self._go(self._head_given, self.call.body)
 
-    def _go(self, content_type: bytes | None, body: bytes) -> None:
-        """To the present container."""
+    def _go(self, before: bytes, body: bytes) -> None:
+        """To the present container; `before` is the head that tells the body's type."""
         stage = self.stage
-        head = self._head(stage, content_type)
+        heads, key = stage.heads, (self._head_given, before)
+        head = heads.get(key)
+        if head is None:
+            head = _head(stage, *key)
+            if len(heads) >= _CACHED:
+                heads.clear()
+            if len(self._head_given) + len(before) <= _CACHED_BYTES:
+                heads[key] = head
         call = self.call
         if stage.last and isinstance(call, Ticket):  # the caller reads this answer itself
             self._slots.ended(self)
@@ -83,14 +91,6 @@ class Walk:
             return
         self.step = step = Step(self, head, body)
         stage.submit(step)
-
-    def _head(self, stage: StageSlots, content_type: bytes | None) -> bytes:
-        kept = [
-            pair
-            for pair in self._base
-            if (stage.last or pair[0].lower() != _ACCEPT) and (stage.multi_model or pair[0].lower() != TARGET_MODEL)
-        ]
-        return pack_head(kept if content_type is None else [(_CONTENT_TYPE, content_type), *kept])
 
     # ---- what containers answer
 
@@ -120,7 +120,7 @@ class Walk:
         self._slots.pipes.between += len(body)
         self.index += 1
         self._since = now
-        self._go(_content_type(head), b"" if status == 204 else body)
+        self._go(head, b"" if status == 204 else body)
 
     def silent(self, step: Step, why: str) -> None:
         self.step = None
@@ -158,6 +158,19 @@ class Walk:
         held, self._held = self._held, 0
         if held:
             self._slots.pipes.release(held)
+
+
+def _head(stage: StageSlots, given: bytes, before: bytes) -> bytes:
+    """What a container is told: the type of what it gets, and of the caller's headers those that are for it."""
+    kept = [
+        (name, value)
+        for name, value in unpack_head(given)
+        if name.lower() != _CONTENT_TYPE
+        and (stage.last or name.lower() != _ACCEPT)
+        and (stage.multi_model or name.lower() != TARGET_MODEL)
+    ]
+    content_type = _content_type(before)
+    return pack_head(kept if content_type is None else [(_CONTENT_TYPE, content_type), *kept])
 
 
 def _content_type(head: bytes) -> bytes | None:
