@@ -180,14 +180,21 @@ class Artifacts:
 
     async def _add(self, artifact: Artifact, making: str, progress: Progress) -> int:
         """Fetch one object into the tree; its unpacked bytes."""
-        file = f"{making}/archive" if artifact.archive else _place(f"{making}/tree", artifact)
         progress(f"fetching {artifact.source}")
-        await download(artifact, self._service, self._host, file, progress)
         if not artifact.archive:
+            file = _place(f"{making}/tree", artifact)
+            await download(artifact, self._service, self._host, file, progress)
             os.chmod(file, 0o644)
             return artifact.size
-        progress(f"unpacking {artifact.source}")
-        counted = await unpack_file(file, f"{making}/tree", self._bounds, artifact.source)
+        file = f"{making}/archive"
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        unpacking = await Unpacking.start(file, f"{making}/tree", self._bounds, artifact.source, artifact.size)
+        try:
+            await download(artifact, self._service, self._host, file, progress, there=True)
+            progress(f"unpacking {artifact.source}")
+            counted = await unpacking.run()
+        finally:
+            await unpacking.end()
         os.unlink(file)
         return counted
 
@@ -233,56 +240,95 @@ def _bytes_of(folder: str) -> int | None:
     return None
 
 
+class Unpacking:
+    """A limited child process that unpacks an archive: started while that is still being fetched, which takes as long."""
+
+    def __init__(self, process: asyncio.subprocess.Process, go: int, seconds: float, source: str) -> None:
+        self._process = process
+        self._go = go
+        self._seconds = seconds
+        self._source = source
+
+    @classmethod
+    async def start(cls, archive: str, target: str, bounds: unpack.Bounds, source: str, size: int) -> Unpacking:
+        """`archive`: a file, which is complete when `run` is called; `size`: its bytes then."""
+        seconds = _UNPACK_SECONDS + size / _UNPACK_BYTES_PER_SECOND
+        as_root = os.geteuid() == 0
+        target_fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+        wait_fd, go = os.pipe()
+        order = {
+            "bytes": bounds.bytes,
+            "entries": bounds.entries,
+            "ratio": bounds.ratio,
+            "cpu_seconds": int(seconds),
+            "uid": UNPACK_UID if as_root else None,
+            "target": target_fd,
+            "go": wait_fd,
+        }
+        try:
+            if as_root:
+                os.fchown(target_fd, UNPACK_UID, UNPACK_UID)
+            with open(archive, "rb") as packed:  # noqa: ASYNC230  opening only
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable, "-I", "-S", "-c", _UNPACK, os.path.dirname(unpack.__file__), json.dumps(order),
+                    stdin=packed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[target_fd, wait_fd], env={},
+                )  # fmt: skip
+        except BaseException:
+            os.close(go)
+            raise
+        finally:
+            os.close(target_fd)
+            os.close(wait_fd)
+        return cls(process, go, seconds, source)
+
+    async def run(self) -> int:
+        """The bytes unpacked. CannotRun with the child's reason."""
+        with contextlib.suppress(BrokenPipeError):
+            os.write(self._go, b"g")
+        answer, words = await self._answer()
+        if answer.get("kind") == "ok":
+            return int(answer["bytes"])
+        if answer:
+            raise cannot(str(answer["kind"]), f"{self._source}: {answer['message']}.", str(answer["mend"]))
+        raise cannot(
+            "archive-too-large",
+            f"{self._source}: unpacking it took too much time or memory. {words}".strip(),
+            "pack fewer files",
+        )
+
+    async def _answer(self) -> tuple[dict[str, str], str]:
+        """The child's answer, {} if it was ended by a limit; and what it said instead."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                out, err = await self._process.communicate()
+        except TimeoutError:
+            return {}, f"It did not end within {self._seconds:.0f} seconds."
+        with contextlib.suppress(ValueError):
+            answer: dict[str, str] = json.loads(out)
+            return answer, ""
+        words = err.decode("utf-8", "replace").strip().splitlines()
+        logger.warning("unpack-failed", extra={"exit": self._process.returncode, "error": words[-1] if words else ""})
+        return {}, ""
+
+    async def end(self) -> None:
+        """Whatever became of it."""
+        if self._go >= 0:
+            os.close(self._go)
+            self._go = -1
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()
+            await self._process.communicate()
+
+
 async def unpack_file(archive: str, target: str, bounds: unpack.Bounds, source: str) -> int:
     """Unpack in a limited child process; the bytes unpacked. CannotRun with the child's reason."""
     size = (await asyncio.to_thread(os.stat, archive)).st_size
-    seconds = _UNPACK_SECONDS + size / _UNPACK_BYTES_PER_SECOND
-    as_root = os.geteuid() == 0
-    order = {
-        "bytes": bounds.bytes,
-        "entries": bounds.entries,
-        "ratio": bounds.ratio,
-        "cpu_seconds": int(seconds),
-        "uid": UNPACK_UID if as_root else None,
-    }
-    target_fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
+    unpacking = await Unpacking.start(archive, target, bounds, source, size)
     try:
-        if as_root:
-            os.fchown(target_fd, UNPACK_UID, UNPACK_UID)
-        answer, words = await _run_child(archive, target_fd, json.dumps({**order, "target": target_fd}), seconds)
+        return await unpacking.run()
     finally:
-        os.close(target_fd)
-    if answer.get("kind") == "ok":
-        return int(answer["bytes"])
-    if answer:
-        raise cannot(str(answer["kind"]), f"{source}: {answer['message']}.", str(answer["mend"]))
-    raise cannot(
-        "archive-too-large", f"{source}: unpacking it took too much time or memory. {words}".strip(), "pack fewer files"
-    )
-
-
-async def _run_child(archive: str, target_fd: int, order: str, seconds: float) -> tuple[dict[str, str], str]:
-    """The child's answer, {} if it was ended by a limit; and what it said instead."""
-    with open(archive, "rb") as packed:  # noqa: ASYNC230  opening only
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-I", "-S", "-c", _UNPACK, os.path.dirname(unpack.__file__), order,
-            stdin=packed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[target_fd], env={},
-        )  # fmt: skip
-    try:
-        async with asyncio.timeout(seconds):
-            out, err = await process.communicate()
-    except TimeoutError:
-        return {}, f"It did not end within {seconds:.0f} seconds."
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    with contextlib.suppress(ValueError):
-        answer: dict[str, str] = json.loads(out)
-        return answer, ""
-    words = err.decode("utf-8", "replace").strip().splitlines()
-    logger.warning("unpack-failed", extra={"exit": process.returncode, "error": words[-1] if words else ""})
-    return {}, ""
+        await unpacking.end()
 
 
 def _key(artifacts: Sequence[Artifact]) -> str:

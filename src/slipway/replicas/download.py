@@ -24,11 +24,14 @@ class _Again(Exception):
     """Not this time: control is starting, or the connection broke."""
 
 
-async def download(artifact: Artifact, service: str, host: str, path: str, progress: Callable[[str], None]) -> None:
-    """The object's bytes in `path`. CannotRun (fetch-missing, fetch-failed); retries until it is cancelled."""
+async def download(
+    artifact: Artifact, service: str, host: str, path: str, progress: Callable[[str], None], *, there: bool = False
+) -> None:
+    """The object's bytes in `path`, a new file, or (`there`) an empty one. CannotRun (fetch-missing, fetch-failed); retries until it is cancelled."""
     fetching = _Fetch(artifact, Pool(service, PoolLimits(connections=1, idle=0)), host)
     delay, most = _BACKOFF
-    fd = await asyncio.to_thread(os.open, path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    new = 0 if there else os.O_CREAT | os.O_EXCL
+    fd = await asyncio.to_thread(os.open, path, os.O_WRONLY | new | os.O_CLOEXEC, 0o600)
     try:
         while True:
             before = fetching.done

@@ -11,6 +11,7 @@ from slipway.control.exposition import Exposition
 from slipway.control.hosting_metrics import HostingMetrics
 from slipway.core.asynchronous import AsyncOptions
 from slipway.core.histograms import Statistics
+from slipway.core.models import ModelEvent
 from slipway.core.replicas import Usage
 from slipway.core.routing import Endpoint, Replica, Variant
 from slipway.link.counters import Batch, Counted, Durations, Report
@@ -195,3 +196,26 @@ async def test_of_several_containers_each_has_metrics(world: World) -> None:
     memory = [await told("MemoryUtilization", name, "/aws/sagemaker/Endpoints") for name in ("a", "b", "")]
     assert memory == [[(2, 20.0)], [(2, 40.0)], [(2, 60.0)]]
     assert await told("CPUUtilization", "", "/aws/sagemaker/Endpoints") == [(1, 30.0)]
+
+
+async def test_models_of_many_have_metrics(world: World) -> None:
+    waits = Durations(2 * 1000.0, {36: 2})
+    await world.hosting.report(Report("g1", (batch(1, invocations=5, model_hits=3, model_misses=2, model_waits=waits),)))
+    (hits,) = await world.told("ModelCacheHit")
+    assert (hits.sum, hits.count, hits.average) == (3, 5, 0.6)
+    (wait,) = await world.told("ModelLoadingWaitTime")
+    assert (wait.count, wait.sum) == (2, 2000)
+    place = ("i-1", *NAME, "a.tar.gz", "f" * 32)
+    for kind, metric in (
+        ("downloaded", "ModelDownloadingTime"),
+        ("loaded", "ModelLoadingTime"),
+        ("unloaded", "ModelUnloadingTime"),
+    ):
+        world.hosting.model_event(ModelEvent(kind, *place, 0.25))
+        (found,) = await world.told(metric)
+        assert (found.count, found.sum) == (1, 250_000)
+    world.hosting.model_event(ModelEvent("failed", *place, 1.0))
+    usage = Usage("i-1", *NAME, cpu_seconds=0.0, memory_bytes=1, memory_limit=2, disk_percent=1.0, loaded_models=7)
+    world.hosting.measure([usage])
+    (count,) = await world.told("LoadedModelCount", "/aws/sagemaker/Endpoints")
+    assert count.maximum == 7
