@@ -72,6 +72,7 @@ class Artifacts:
         self._bounds = bounds
         self._keep_bytes = keep_bytes
         self._entries: dict[str, _Entry] = {}
+        self._attempts = 0
         self._evicting = asyncio.Lock()
         """Held while folders go, so that nobody finds one that is about to."""
         self._unused: OrderedDict[str, int] | None = None
@@ -163,7 +164,8 @@ class Artifacts:
             if self._unused is None:
                 self._unused = await asyncio.to_thread(self._find_unused)
             await asyncio.to_thread(self._evict, self._unused)
-        making = f"{self._folder}/{key}.making"
+        self._attempts += 1  # one that was cancelled may still be clearing its own away
+        making = f"{self._folder}/{key}.making-{self._attempts}"
         await asyncio.to_thread(shutil.rmtree, making, True)
         try:
             os.makedirs(f"{making}/tree")

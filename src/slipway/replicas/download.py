@@ -27,7 +27,9 @@ class _Again(Exception):
 async def download(
     artifact: Artifact, service: str, host: str, path: str, progress: Callable[[str], None], *, there: bool = False
 ) -> None:
-    """The object's bytes in `path`, a new file, or (`there`) an empty one. CannotRun (fetch-missing, fetch-failed); retries until it is cancelled."""
+    """The object's bytes in `path`: a new file, or (`there`) an empty one.
+
+    CannotRun (fetch-missing, fetch-failed); retries until it is cancelled."""
     fetching = _Fetch(artifact, Pool(service, PoolLimits(connections=1, idle=0)), host)
     delay, most = _BACKOFF
     new = 0 if there else os.O_CREAT | os.O_EXCL

@@ -3,8 +3,9 @@
 It runs as a child process of its own under `python -I -S`: standard library only, and little of it, for an endpoint's start
 waits.
 `unpack.py '{"bytes": …, "entries": …, "ratio": …, "cpu_seconds": …, "uid": …, "target": …}'` with the archive on descriptor 0
-and the target folder on descriptor `target`; with `go`, a pipe's descriptor, it begins when a byte comes there. It limits itself,
-gives up root, and prints one JSON object: `{"kind": "ok"}` or `{"kind", "message", "mend"}` with the kinds of core/replicas.py.
+and the target folder on descriptor `target`; with `go`, a pipe's descriptor, it begins when a byte comes there. It limits
+itself, gives up root, and prints one JSON object: `{"kind": "ok"}` or `{"kind", "message", "mend"}` with the kinds of
+core/replicas.py.
 
 Names are bytes. Every folder is opened relative to its parent, without following links; files are created exclusively. What
 an honest model archive never holds is refused: links, devices, sparse files, `..`, a name that is both file and folder.
