@@ -118,9 +118,11 @@ class Artifacts:
                 path = await asyncio.shield(entry.work)
         except TimeoutError:
             release()
+            await _ended(entry)
             raise cannot("fetch-failed", f"{artifacts[0].source} was not fetched within {timeout:.0f} seconds.") from None
         except BaseException:
             release()
+            await _ended(entry)
             raise
         finally:
             entry.watchers.remove(progress)
@@ -337,6 +339,12 @@ def _key(artifacts: Sequence[Artifact]) -> str:
     """Content: where from and which version, under which name. Not the URL, which is signed anew each time."""
     parts = [[a.source, a.etag.strip('"'), a.size, a.archive, a.name] for a in artifacts]
     return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+
+
+async def _ended(entry: _Entry) -> None:
+    """A fetch that nobody wants any more leaves no child process behind."""
+    if not entry.users and not entry.work.done():
+        await asyncio.wait([entry.work])
 
 
 def _good(work: asyncio.Task[str]) -> bool:
