@@ -5,21 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 import struct
-import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from slipway.cli.main import main
 from slipway.core.transform_records import RECORDIO_MAGIC, masked_crc
 from tests.e2e.deployments import ROLE, SCRIPT_MODE, SKLEARN, Deployments, script, until
 
 MODEL = """
 import os
-import subprocess
-import sys
 import time
 
 def model_fn(model_dir):
@@ -325,22 +322,23 @@ def test_nothing_is_left_of_jobs_that_ended(batch: Batch) -> None:
     until(lambda: not batch.server.processes("slipway_host"), 15.0)
 
 
-def slipway(batch: Batch, *arguments: str) -> str:
-    command = [sys.executable, "-m", "slipway.cli.main", "transform", "--data-dir", str(batch.server.launched.data_dir)]
-    done = subprocess.run([*command, *arguments], capture_output=True, text=True, timeout=30, check=False)
-    return done.stdout + done.stderr
+def slipway(capsys: pytest.CaptureFixture[str], batch: Batch, *arguments: str) -> str:
+    """What `slipway transform …` prints."""
+    main(["transform", "--data-dir", str(batch.server.launched.data_dir), *arguments])
+    told = capsys.readouterr()
+    return told.out + told.err
 
 
-def test_the_command_lists_watches_and_reports(batch: Batch) -> None:
+def test_the_command_lists_watches_and_reports(batch: Batch, capsys: pytest.CaptureFixture[str]) -> None:
     batch.put({"told/a": b"fine\n", "told/b": b"poison\n"})
     batch.run("told", "told/", "Failed", source=CSV, output=LINES, ModelClientConfig={"InvocationsMaxRetries": 0})
-    assert "1 of 2 objects, 1 records, 1 objects failed" in slipway(batch, "list")
-    assert "Failed   1 of 2 objects" in slipway(batch, "watch", "told")
-    report = slipway(batch, "report", "told").splitlines()
+    assert "1 of 2 objects, 1 records, 1 objects failed" in slipway(capsys, batch, "list")
+    assert "Failed   1 of 2 objects" in slipway(capsys, batch, "watch", "told")
+    report = slipway(capsys, batch, "report", "told").splitlines()
     assert report[0].startswith("done     s3://data/told/a  1 records")
     assert report[1].startswith("failed   s3://data/told/b  0 records")
     assert "Bad HTTP status received from algorithm: 500" in report[1]
-    (failed,) = slipway(batch, "report", "told", "--state", "failed", "--json").splitlines()
+    (failed,) = slipway(capsys, batch, "report", "told", "--state", "failed", "--json").splitlines()
     assert json.loads(failed)["key"] == "told/b"
-    assert "only a job that is InProgress can be stopped" in slipway(batch, "stop", "told")
-    assert "There is no transform job none" in slipway(batch, "watch", "none")
+    assert "only a job that is InProgress can be stopped" in slipway(capsys, batch, "stop", "told")
+    assert "There is no transform job none" in slipway(capsys, batch, "watch", "none")
