@@ -139,7 +139,7 @@ def _a_jvm_that_dies_is_replaced(site: Deployments, row: str) -> None:
         except ClientError:
             return False
 
-    until(answers, 240, "another worker")
+    until(answers, 480, "another worker")
     site.delete("saved")
 
 
