@@ -61,6 +61,7 @@ def _cold(rounds: int, deployment: Deployment, case: Case, python: str, data: by
 
 
 def _seconds(command: list[str]) -> float:
+    """In a session of its own, as replicas are: on a busy machine the kernel shares CPU between sessions."""
     begun = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run(command, check=True, capture_output=True, start_new_session=True)
     return time.perf_counter() - begun

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -29,7 +30,7 @@ def transform_fn(model, data, content_type, accept):
         kept = []
         while True:
             kept.append(bytearray(os.urandom(1) * (16 << 20)))
-    time.sleep(0.002)
+    time.sleep(60 if wish == "hang" else 0.002)
     return json.dumps([os.getpid(), model[0], os.getppid()]), "application/json"
 """
 MEMORY = "384MiB"
@@ -40,7 +41,12 @@ def server() -> Iterator[Deployments]:
     with temporary(["--replica-memory", MEMORY]) as launched:
         made = Deployments(launched)
         for workers in (1, 4):
-            environment = {**SCRIPT_MODE, "SAGEMAKER_MODEL_SERVER_WORKERS": str(workers)}
+            environment = {
+                **SCRIPT_MODE,
+                "SAGEMAKER_MODEL_SERVER_WORKERS": str(workers),
+                "SAGEMAKER_MODEL_SERVER_TIMEOUT": "4",
+                "MMS_JOB_QUEUE_SIZE": "7",
+            }
             made.start(f"crew-{workers}", script(MODEL), environment=environment)
         for workers in (1, 4):
             made.settle(f"crew-{workers}", "InService")
@@ -73,6 +79,17 @@ def test_a_worker_that_dies(server: Deployments, workers: int, wish: str, word: 
         assert after[1] == loader, "what was loaded is still there"
     until(lambda: word in server.log(name), what="the cause in the log")
     assert server.status(name) == "InService"
+
+
+def test_a_worker_that_outlives_the_servers_timeout(server: Deployments) -> None:
+    before = time.monotonic()
+    with pytest.raises(ClientError) as caught:
+        server.invoke("crew-1", b'"hang"')
+    assert time.monotonic() - before < 30
+    assert caught.value.response["Error"]["Code"] == "ModelError"
+    assert ask(server, "crew-1")
+    assert "did not end its request in time: killed" in server.log("crew-1")
+    assert "MMS_JOB_QUEUE_SIZE has no effect: multi-model-server does not run here" in server.log("crew-1")
 
 
 class Others:
