@@ -160,9 +160,8 @@ class GatheringConnection(FrameConnection):
                 continue
             head = view[start : start + head_length].tobytes()
             call = self._calls.get(head) or self._call(head)
-            seconds = timeout * 0.001 if timeout else limits.invoke_seconds
             body = view[start + head_length : offset].tobytes()
-            worker.gather(Member(self, ident, call, body, now, seconds + limits.grace_seconds, bool(flags & frames.ALONE)))
+            worker.gather(Member(self, ident, call, body, now, limits.patience(timeout), bool(flags & frames.ALONE)))
         rest = end - offset
         if rest and offset:
             view[:rest] = view[offset:end]

@@ -13,7 +13,7 @@ import time
 import traceback
 from typing import Any
 
-from . import flavours, frames, memory, slots
+from . import flavours, frames, memory, serving, slots
 from .contract import Place
 from .parent import Config
 from .service import Answer, Service
@@ -62,7 +62,7 @@ def run_model(
     uses[counts + USED] = time.monotonic()
     _count(service, uses, counts)
     _first_to_go(False)
-    limits = Limits(config.invoke_seconds, config.grace_seconds, config.request_bytes, config.response_bytes)
+    limits = serving.limits_of(config)
     worker = ModelWorker(name, channel, service, shared.cells, slot * slots.WIDTH, limits)
 
     def ready() -> None:

@@ -56,6 +56,12 @@ def load(config: Config) -> Service | None:
         return None
 
 
+def limits_of(config: Config) -> Limits:
+    """Of every worker of this host."""
+    server_seconds = server_variables.request_seconds(os.environ)
+    return Limits(config.invoke_seconds, config.grace_seconds, config.request_bytes, config.response_bytes, server_seconds)
+
+
 def serve(
     config: Config,
     service: Service,
@@ -65,13 +71,7 @@ def serve(
     ready: Callable[[], None],
 ) -> None:
     """Until SIGTERM."""
-    limits = Limits(
-        config.invoke_seconds,
-        config.grace_seconds,
-        config.request_bytes,
-        config.response_bytes,
-        server_variables.request_seconds(os.environ),
-    )
+    limits = limits_of(config)
     arguments = (listener, service, shared.cells, index * WIDTH, limits)
     if service.batch is None:
         Worker(*arguments).run(ready)

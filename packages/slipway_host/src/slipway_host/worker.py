@@ -50,6 +50,10 @@ class Limits:
         self.response_bytes = response_bytes
         self.server_seconds = server_seconds
 
+    def patience(self, timeout_ms: int) -> float:
+        """Seconds until a worker is killed that is at a request with this timeout; 0 names none."""
+        return min((timeout_ms * 0.001 or self.invoke_seconds) + self.grace_seconds, self.server_seconds)
+
 
 class Worker:
     """Serves `service` on `listener` until SIGTERM."""
@@ -114,8 +118,7 @@ class Worker:
     def begin(self, name: int, timeout_ms: int, now: float) -> None:
         """A request starts: its name and its deadline are published."""
         self.cells[self.base + slots.NAME] = name
-        patience = (timeout_ms * 0.001 or self.limits.invoke_seconds) + self.limits.grace_seconds
-        self.cells[self.base] = now + (patience if patience < self.limits.server_seconds else self.limits.server_seconds)
+        self.cells[self.base] = now + self.limits.patience(timeout_ms)
 
     def end(self) -> None:
         self.cells[self.base] = 0.0
@@ -223,7 +226,7 @@ class FrameConnection:
         cells, base, out, oldest, offset = worker.cells, worker.base, [], 0.0, 0
         name = base + slots.NAME
         grace, largest = worker.limits.grace_seconds, worker.limits.response_bytes
-        default_timeout = worker.limits.invoke_seconds + grace
+        default_timeout, most = worker.limits.patience(0), worker.limits.server_seconds
         while end - offset >= size:
             length, kind, _flags, head_length, _status, timeout, ident = unpack(buffer, offset)
             if length > MAX_LENGTH or head_length > length:
@@ -248,7 +251,8 @@ class FrameConnection:
             if not out:
                 oldest = now
             cells[name] = ident
-            cells[base] = now + (timeout * 0.001 + grace if timeout else default_timeout)
+            seconds = timeout * 0.001 + grace if timeout else default_timeout
+            cells[base] = now + (seconds if seconds < most else most)
             status, answer_head, body = invoke(call, view[start + head_length : offset].tobytes())
             if type(body) is bytes and len(body) <= frames.MAX_BODY and len(body) <= largest:
                 cells[base] = 0.0
