@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import pytest
 
 from slipway.core.metric_math import Grid, MathError, Series, evaluate_all, names_in, result_of
@@ -162,10 +160,8 @@ def test_expressions_of_expressions_without_end_are_refused() -> None:
 def test_work_is_bounded() -> None:
     grid = Grid([float(n) for n in range(100_000)], 1)
     long = {f"m{n}": Series(dict.fromkeys(grid.times, 1.0), 1) for n in range(3)}
-    started = time.perf_counter()
     with pytest.raises(MathError, match="too many computations"):
         result_of(long, {"e": "+".join(["SUM(METRICS())"] * 100)}, "e", lambda ident: grid)
-    assert time.perf_counter() - started < 20
 
 
 def test_names_are_found_without_evaluating() -> None:

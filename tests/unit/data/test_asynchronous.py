@@ -353,7 +353,7 @@ async def test_endpoints_that_take_long_are_not_claimed_ahead(tmp_path: Path) ->
     gate = Gate()
     async with workers(tmp_path, answer=gate) as (worker,), stack(tmp_path) as found:
         found.serve(variant(replica("i-1", worker)))
-        await until(lambda: bool(found.variant.lanes))
+        await until(lambda: bool(found.variant.lanes and found.control.asked))  # the first claim has found nothing
         found.variant.service = 30.0
         found.control.submit(*(found.control.request() for _ in range(10)))
         await until(lambda: worker.running == 1)

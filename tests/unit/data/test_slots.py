@@ -74,7 +74,8 @@ async def test_frames_there_and_back(tmp_path: Path) -> None:
         slots.apply(table(1, variant(replica("r1", worker))))
         assert await ask(only(slots), b"hello") == (200, b"hello")
         assert worker.asked[0].head == [(b"content-type", b"text/plain")]
-        assert (worker.asked[0].timeout, worker.asked[0].over) == (60_000, "frames")
+        assert worker.asked[0].over == "frames"
+        assert 50_000 < worker.asked[0].timeout <= 60_000  # what is left of them
         calls = [Asking(b"%d" % number) for number in range(200)]
         for call in calls:
             only(slots).submit(call)
@@ -88,7 +89,7 @@ async def test_large_bodies_go_over_http(tmp_path: Path) -> None:
         body = b"z" * (frames.MAX_BODY + 1)
         assert await ask(only(slots), body) == (200, body)
         assert worker.asked[0].over == "http"
-        assert dict(worker.asked[0].head)[b"x-slipway-timeout-ms"] == b"60000"
+        assert 50_000 < int(dict(worker.asked[0].head)[b"x-slipway-timeout-ms"]) <= 60_000
         await until(lambda: only(slots).in_flight == 0)
 
 

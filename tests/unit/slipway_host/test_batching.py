@@ -67,16 +67,16 @@ def answers(client: Any, count: int) -> dict[int, Answer]:
 
 
 def test_requests_that_are_here_together_are_one_call_and_the_rest_waits_its_time(host: Host) -> None:
-    batched(host, {SIZE: "4", DELAY: "300"})
+    batched(host, {SIZE: "4", DELAY: "1000"})
     client = host.frames()
     began = time.monotonic()
     send(client, [1, 2, 3, 4, 5])
     kind, count, _, _ = client.frame()
     assert (kind, count) == (frames.BEGUN, 4)
     assert answers(client, 4) == {i: (200, [i, 4, 1]) for i in (1, 2, 3, 4)}
-    assert time.monotonic() - began < 0.25
+    assert time.monotonic() - began < 0.9, "the four did not wait for a fifth"
     assert answers(client, 1) == {5: (200, [5, 1, 2])}
-    assert time.monotonic() - began >= 0.29
+    assert time.monotonic() - began >= 0.99
 
 
 def test_what_comes_while_a_batch_runs_is_the_next_one(host: Host) -> None:
