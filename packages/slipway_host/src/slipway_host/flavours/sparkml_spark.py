@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from .. import memory
+from .. import crew, memory
 from ..contract import LoadError, Place
 from .sparkml_rows import SCHEMA, Column, Reader, Schema
 from .sparkml_values import Refused, Vector
@@ -127,15 +127,16 @@ class SparkModel:
         self._network_error = _network_error()
 
     def __call__(self, schema: Schema, rows: list[dict[str, Any]]) -> Iterator[Any]:
-        """The output of each row. Raises Refused; SystemExit when the JVM is gone, so that another worker comes."""
+        """The output of each row. Raises Refused. When the JVM is gone this process ends, so that another worker comes."""
         try:
             return iter(self._all(schema, rows))
         except Refused:
             raise
-        except self._network_error as error:
-            sys.stderr.write(f"[slipway] the worker's JVM has ended ({error}); the worker follows it\n")
-            raise SystemExit(1) from error
         except Exception as error:
+            process = getattr(self._session.sparkContext._gateway, "proc", None)
+            if isinstance(error, self._network_error) or (process is not None and process.poll() is not None):
+                sys.stderr.write(f"[slipway] the worker's JVM has ended ({type(error).__name__}); the worker follows it\n")
+                crew.leave(1)
             raise Refused(_words(error)) from error
 
     def _all(self, schema: Schema, rows: list[dict[str, Any]]) -> list[Any]:
