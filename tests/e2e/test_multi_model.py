@@ -8,7 +8,8 @@ import io
 import json
 import random
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -33,7 +34,10 @@ def transform_fn(model, data, content_type, accept):
     if data == "hold": time.sleep(1.0)
     return model[0]["name"] + ":" + data, "text/plain"
 """
-PREFIX = "fleet/"
+ECHO = """
+def model_fn(model_dir): return None
+def transform_fn(model, data, content_type, accept): return data, "text/plain"
+"""
 
 
 def packed(name: str, **told: Any) -> bytes:
@@ -43,18 +47,30 @@ def packed(name: str, **told: Any) -> bytes:
 class Fleet:
     """One multi-model endpoint."""
 
-    def __init__(self, server: Deployments, name: str, *, cache: str | None = None, instances: int = 1) -> None:
+    def __init__(
+        self,
+        server: Deployments,
+        name: str,
+        *,
+        cache: str | None = None,
+        instances: int = 1,
+        image: str = SKLEARN,
+        environment: Mapping[str, str] = SCRIPT_MODE,
+        files: Mapping[str, bytes] = MappingProxyType({}),
+    ) -> None:
         self.server = server
         self.name = name
         self.prefix = f"{name}/"
         container: dict[str, Any] = {
-            "Image": SKLEARN,
+            "Image": image,
             "Mode": "MultiModel",
             "ModelDataUrl": f"s3://{BUCKET}/{self.prefix}",
-            "Environment": dict(SCRIPT_MODE),
+            "Environment": dict(environment),
         }
         if cache is not None:
             container["MultiModelConfig"] = {"ModelCacheSetting": cache}
+        for key, data in files.items():
+            self.put(key, data)
         server.sagemaker.create_model(ModelName=name, ExecutionRoleArn=ROLE, PrimaryContainer=container)
         server.config(name, {"InitialInstanceCount": instances})
         server.sagemaker.create_endpoint(EndpointName=name, EndpointConfigName=name)
@@ -247,18 +263,18 @@ def test_least_recently_used_goes_when_memory_is_short(fleet: Fleet) -> None:
 def test_working_set_twice_the_memory_stays_live(fleet: Fleet) -> None:
     for number in range(6):
         fleet.put(f"thrash{number}.tar.gz", packed(f"thrash{number}", mib=60))
-    asked = [number % 6 for number in range(24)]
+    asked = [number % 6 for number in range(15)]
     with concurrent.futures.ThreadPoolExecutor(3) as pool:
         answers = list(pool.map(lambda number: fleet.patient(f"thrash{number}.tar.gz"), asked))
     assert answers == [f"thrash{number}:x" for number in asked]
 
 
-def test_sixty_models_each_answer_for_themselves(fleet: Fleet) -> None:
+def test_dozens_of_models_each_answer_for_themselves(fleet: Fleet) -> None:
     """A short form of `python -m bench models`, which has a thousand."""
-    for number in range(60):
+    for number in range(30):
         fleet.put(f"many/{number}.tar.gz", packed(f"n{number}"))
-    wanted = random.Random(3).choices(range(60), [1 / (rank + 1) for rank in range(60)], k=150)
-    wanted[:60] = range(60)
+    wanted = random.Random(3).choices(range(30), [1 / (rank + 1) for rank in range(30)], k=90)
+    wanted[:30] = range(30)
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(lambda number: fleet.patient(f"many/{number}.tar.gz"), wanted))
     assert answers == [f"n{number}:x" for number in wanted]
@@ -300,6 +316,24 @@ def test_without_a_cache_a_model_goes_once_it_has_answered(server: Deployments) 
     until(lambda: not fleet.loaded(), 5.0, "the model to be unloaded")
     whys = {past["why"] for replica in fleet.models()["replicas"] for past in replica["evictions"]}
     assert "disabled" in whys
+
+
+def test_what_has_no_effect_on_many_models_is_said(server: Deployments) -> None:
+    """Variables, and requirements of one model: named in the log, and in the answer when the model cannot do without them."""
+    said = {"SAGEMAKER_NUM_MODEL_WORKERS": "2", "SAGEMAKER_TS_BATCH_SIZE": "4"}
+    files = {
+        "works.tar.gz": archive({"code/inference.py": ECHO, "code/requirements.txt": "scikit-learn>=1\njoblib<0.1\n"}),
+        "fails.tar.gz": archive({"code/inference.py": "import nosuch", "code/requirements.txt": "numpy\nnosuch==1.0\n"}),
+    }
+    fleet = Fleet(server, "said", environment={**SCRIPT_MODE, **said}, files=files)
+    assert fleet.ask("works.tar.gz", "y") == "y"
+    message = fleet.refused_at_last("fails.tar.gz")[2]
+    assert "No module named 'nosuch'" in message
+    assert "nosuch==1.0 (not installed)" in message
+    assert "share one environment" in message
+    for words in (*(f"{name} has no effect" for name in said), "is not met: joblib<0.1 (installed: "):
+        until(lambda words=words: words in server.log("said"), 10.0, words)  # type: ignore[misc]
+    assert "scikit-learn>=1" not in server.log("said")
 
 
 def test_creation_refuses_what_cannot_be(server: Deployments) -> None:

@@ -168,7 +168,7 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
     if environment.directory is not None or spec.models:
         containers.check(spec)
     if environment.directory is None:
-        notes += variables.notes(spec.environment)
+        notes += variables.notes(spec.environment, many=bool(spec.models))
     else:
         sandboxed = tools.sandbox.bwrap is not None
         several = spec.position > 0
@@ -178,7 +178,7 @@ async def prepare(spec: ReplicaSpec, tools: Tools, holdings: list[Holding], prog
         holdings.append(Holding(environment.path, tools.environments.hold(environment, spec.id, label)))
     if tools.sandbox.bwrap is None:
         notes.append(warning(tools.sandbox))
-    if variables.wanted_workers(spec.environment) > MAX_WORKERS:
+    if variables.wanted_workers(spec.environment) > MAX_WORKERS and not spec.models:
         notes.append(f"{variables.WORKERS} is more than one container has here: it gets {MAX_WORKERS} workers")
     memory = effective_memory(spec, tools)
     cgroup = None

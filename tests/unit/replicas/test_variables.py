@@ -31,3 +31,13 @@ def test_what_has_no_effect_is_said() -> None:
         "TS_NUMBER_OF_GPU has no effect: TorchServe does not run here",
     ]
     assert len(notes({f"TS_{number}": "1" for number in range(99)})) == MAX_NOTES
+
+
+def test_a_multi_model_container_has_one_process_for_each_model_and_no_batches() -> None:
+    asked = {"SAGEMAKER_MODEL_SERVER_WORKERS": "4", "SAGEMAKER_NUM_MODEL_WORKERS": "2", "SAGEMAKER_TS_BATCH_SIZE": "8"}
+    assert notes(asked, many=True) == [
+        "SAGEMAKER_MODEL_SERVER_WORKERS has no effect: each loaded model of a multi-model container has one process",
+        "SAGEMAKER_NUM_MODEL_WORKERS has no effect: each loaded model of a multi-model container has one process",
+        "SAGEMAKER_TS_BATCH_SIZE has no effect: models of a multi-model container get their requests one by one, as on AWS",
+    ]
+    assert [note.split()[0] for note in notes(asked)] == ["SAGEMAKER_NUM_MODEL_WORKERS"]

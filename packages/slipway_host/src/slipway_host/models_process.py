@@ -13,7 +13,7 @@ import time
 import traceback
 from typing import Any
 
-from . import flavours, frames, memory, serving, slots
+from . import crew, flavours, frames, memory, models_requirements, serving, slots
 from .contract import Place
 from .parent import Config
 from .service import Answer, Service
@@ -52,7 +52,7 @@ def run_model(
     _first_to_go(True)
     bound = _bound(model_bytes)
     shared.enter(slot, slots.LOADING, os.getpid())
-    service = _load(config, url, channel)
+    service = _load(config, url, name, channel)
     if service is None:
         return 1
     if bound is not None:
@@ -100,12 +100,15 @@ def _data_bytes() -> int:
     return int(words[5]) * resource.getpagesize() if len(words) > 5 else 0
 
 
-def _load(config: Config, url: str, channel: socket.socket) -> Service | None:
+def _load(config: Config, url: str, name: str, channel: socket.socket) -> Service | None:
     """The loaded model; None after a failure, which has been told to the parent and to the log."""
     os.environ["SM_MODEL_DIR"] = url
     if os.path.basename(url) == "model":
         os.environ["SAGEMAKER_BASE_DIR"] = os.path.dirname(url)
     place = Place(url, config.code_dir, os.environ)
+    lacking = "; ".join(models_requirements.unmet(url))
+    if lacking:
+        crew.log(f"model {name}: its requirements.txt is not installed, and is not met: {lacking}. {models_requirements.MEND}")
     sys.path.append(os.path.join(os.path.dirname(__file__), "shims"))
     try:
         os.chdir(url)
@@ -117,9 +120,13 @@ def _load(config: Config, url: str, channel: socket.socket) -> Service | None:
         from . import failures  # noqa: PLC0415  what explains failures is not part of a start that succeeds
 
         report = failures.explain(error, place)
+        if "requirements.txt" in report.mend:
+            report = report._replace(mend=f"{models_requirements.MEND}; or put the module into code/")
         failures.tell(report)
         status = 507 if report.kind == "out-of-memory" else 500
         message = f"{report.message} {report.mend}".strip()
+        if lacking:
+            message += f" The model's requirements.txt is not met: {lacking}."
         channel.send(json.dumps({"status": status, "message": message[:4000]}).encode())
         return None
 
