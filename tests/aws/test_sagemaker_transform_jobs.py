@@ -120,6 +120,7 @@ def test_stopping(jobs: Jobs) -> None:
 CSV = {"ContentType": "text/csv", "SplitType": "Line"}
 OUT = {"S3OutputPath": "s3://bucket/out"}
 JOIN = {"JoinSource": "Input"}
+IDS = {"DestinationS3Uri": "s3://bucket/captured", "GenerateInferenceId": True}
 
 
 @pytest.mark.parametrize(
@@ -142,6 +143,11 @@ JOIN = {"JoinSource": "Input"}
         ({"DataProcessing": JOIN, "TransformOutput": {**OUT, "Accept": "text/csv"}}, CSV, "must be Line"),
         ({"TransformOutput": {"S3OutputPath": "https://example.com/x"}}, {}, "is not an S3 address"),
         ({"Tags": [{"Key": "slipway.quarantine", "Value": "maybe"}]}, {}, "may be true or false"),
+        ({"DataCaptureConfig": {"DestinationS3Uri": "https://example.com/x"}}, {}, "is not an S3 address"),
+        ({"DataCaptureConfig": IDS}, {}, "set TransformOutput.Accept"),
+        ({"DataCaptureConfig": IDS}, {"ContentType": "image/png"}, "GenerateInferenceId needs an output of text/csv"),
+        ({"DataCaptureConfig": IDS}, {**CSV, "SplitType": "RecordIO"}, "SplitType must be Line or None"),
+        ({"DataCaptureConfig": IDS}, CSV, "needs TransformOutput.AssembleWith Line"),
     ],
 )
 def test_what_does_not_go_together_is_refused(jobs: Jobs, more: dict[str, Any], source: dict[str, Any], words: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import struct
 import time
+import uuid
 from collections.abc import Mapping
 from typing import Any
 
@@ -267,6 +269,58 @@ def test_bad_records_are_put_aside_where_the_job_says_so(batch: Batch) -> None:
     assert "there is poison in it" in told["cause"]
 
 
+def test_bad_records_of_an_earlier_job_do_not_stay_beside_a_better_one(batch: Batch) -> None:
+    tags = [{"Key": "slipway.quarantine", "Value": "true"}]
+    output = {"S3OutputPath": "s3://data/out/again", **LINES}
+    client: dict[str, Any] = {"ModelClientConfig": {"InvocationsMaxRetries": 0}}
+    batch.put({"again/a.csv": b"one\npoison\n", "again/b.csv": b"two\n"})
+    batch.run("again-1", "again/", source=CSV, output=output, Tags=tags, **client)
+    assert batch.outputs("again")["a.csv.errors.jsonl"].count(b"\n") == 1
+    batch.put({"again/a.csv": b"one\nmended\n"})
+    batch.run("again-2", "again/", source=CSV, output=output, Tags=tags, **client)
+    found = batch.outputs("again")
+    assert found == {"a.csv.out": b"ONE\nMENDED\n", "a.csv.errors.jsonl": b"", "b.csv.out": b"TWO\n"}
+
+
+def captured(batch: Batch, name: str, side: str) -> list[list[str]]:
+    """Addresses that the manifests of one side list, a list for each."""
+    prefix = f"captured/{name}/{side}/"
+    found = []
+    for each in batch.server.s3.list_objects_v2(Bucket="data", Prefix=prefix).get("Contents", []):
+        assert re.fullmatch(r"\d{4}/\d\d/\d\d/\d\d/[0-9a-f-]{36}\.json", each["Key"].removeprefix(prefix))
+        head, *keys = json.loads(batch.server.s3.get_object(Bucket="data", Key=each["Key"])["Body"].read())
+        found.append([head["prefix"] + key for key in keys])
+    return found
+
+
+def test_what_was_captured_is_listed_and_results_have_inference_ids(batch: Batch) -> None:
+    batch.put({"cap/x/a.csv": rows(30), "cap/b.csv": b"only\n", "cap/c.csv": b"poison\n"})
+    capture = {"DestinationS3Uri": "s3://data/captured/ids", "GenerateInferenceId": True}
+    client: dict[str, Any] = {"ModelClientConfig": {"InvocationsMaxRetries": 0}}
+    batch.run("ids", "cap/", "Failed", source=CSV, output=LINES, DataCaptureConfig=capture, **client)
+    assert captured(batch, "ids", "input") == [["s3://data/cap/b.csv", "s3://data/cap/x/a.csv"]]
+    assert captured(batch, "ids", "output") == [["s3://data/out/ids/b.csv.out", "s3://data/out/ids/x/a.csv.out"]]
+    lines = [line.rsplit(",", 2) for line in batch.outputs("ids")["x/a.csv.out"].decode().splitlines()]
+    assert [line[0] for line in lines] == rows(30, "ROW").decode().splitlines()
+    assert len({uuid.UUID(line[1]) for line in lines}) == 30
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", line[2]) for line in lines)
+    (manifest,) = batch.server.s3.list_objects_v2(Bucket="data", Prefix="captured/ids/input/")["Contents"]
+    batch.run("from-capture", manifest["Key"], source=CSV, output=LINES, S3DataType="ManifestFile")
+    assert set(batch.outputs("from-capture")) == {"b.csv.out", "x/a.csv.out"}, "a manifest is a job's input"
+
+
+def test_inference_ids_of_json_and_a_destination_that_is_not_there(batch: Batch) -> None:
+    batch.put({"cap-json/a": b'{"id":1}\n{"id":2}\n'})
+    source = {"ContentType": "application/jsonlines", "SplitType": "Line"}
+    capture = {"DestinationS3Uri": "s3://no-such-bucket/x", "GenerateInferenceId": True}
+    batch.run("ids-json", "cap-json/", source=source, output={"AssembleWith": "Line"}, DataCaptureConfig=capture)
+    found = [json.loads(line) for line in batch.outputs("ids-json")["a.out"].splitlines()]
+    assert [each["n"] for each in found] == [8, 8]
+    assert found[0]["SageMakerInferenceId"] != found[1]["SageMakerInferenceId"]
+    assert found[0]["SageMakerInferenceTime"].endswith("Z")
+    until(lambda: "Data capture to s3://no-such-bucket/x" in batch.log("ids-json"))
+
+
 def test_stopping_cuts_what_runs_and_keeps_what_is_done(batch: Batch) -> None:
     batch.put({"stop/a": b"fine\n", "stop/b": b"slow\n", "stop/c": b"slow\n"})
     batch.start("stop", "stop/", source=CSV, output=LINES)
@@ -332,10 +386,10 @@ def slipway(capsys: pytest.CaptureFixture[str], batch: Batch, *arguments: str) -
 def test_the_command_lists_watches_and_reports(batch: Batch, capsys: pytest.CaptureFixture[str]) -> None:
     batch.put({"told/a": b"fine\n", "told/b": b"poison\n"})
     batch.run("told", "told/", "Failed", source=CSV, output=LINES, ModelClientConfig={"InvocationsMaxRetries": 0})
-    assert "1 of 2 objects, 1 records, 1 objects failed" in slipway(capsys, batch, "list")
+    assert "1 of 2 objects, 1 record, 1 object failed" in slipway(capsys, batch, "list")
     assert "Failed   1 of 2 objects" in slipway(capsys, batch, "watch", "told")
     report = slipway(capsys, batch, "report", "told").splitlines()
-    assert report[0].startswith("done     s3://data/told/a  1 records")
+    assert report[0].startswith("done     s3://data/told/a  1 record")
     assert report[1].startswith("failed   s3://data/told/b  0 records")
     assert "Bad HTTP status received from algorithm: 500" in report[1]
     (failed,) = slipway(capsys, batch, "report", "told", "--state", "failed", "--json").splitlines()

@@ -78,13 +78,18 @@ def _list(args: argparse.Namespace) -> Iterator[str]:
         yield json.dumps(job) if args.json else f"{job['status']:<11} {job['job']:<32} {summary(job)}"
 
 
+def counted(number: int, what: str) -> str:
+    """`1 record`, `2,000 records`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def summary(job: Mapping[str, Any]) -> str:
     """Objects and records in a few words."""
-    text = f"{job['done']:,} of {job['objects']:,} objects, {job['records']:,} records"
+    text = f"{job['done']:,} of {counted(job['objects'], 'object')}, {counted(job['records'], 'record')}"
     if job["failed"]:
-        text += f", {job['failed']:,} objects failed"
+        text += f", {counted(job['failed'], 'object')} failed"
     if job["bad"]:
-        text += f", {job['bad']:,} bad records put aside"
+        text += f", {counted(job['bad'], 'bad record')} put aside"
     return text
 
 
@@ -99,7 +104,7 @@ def _report(args: argparse.Namespace) -> Iterator[str]:
 
 def object_line(each: Mapping[str, Any]) -> str:
     """One object: state, where, how much, and why not."""
-    line = f"{each['state']:<8} s3://{each['bucket']}/{each['key']}  {each['records']:,} records"
+    line = f"{each['state']:<8} s3://{each['bucket']}/{each['key']}  {counted(each['records'], 'record')}"
     if each["bad"]:
         line += f", {each['bad']:,} bad"
     if each["started"] is not None and each["finished"] is not None:

@@ -8,13 +8,14 @@ what a dead control left: startup is the same code as recovery.
 from __future__ import annotations
 
 import functools
+import itertools
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
 
-from slipway.backing.objects import Objects
+from slipway.backing.objects import Attributes, Objects
 from slipway.backing.objects_errors import ObjectsError
 from slipway.control.changes import Changes
 from slipway.control.routes import Routes
@@ -23,7 +24,8 @@ from slipway.control.transforms_log import TransformLog
 from slipway.core.deployments import Asked, Wanted
 from slipway.core.endpoints import CREATING, DELETING, Goal
 from slipway.core.endpoints import FAILED as FLEET_FAILED
-from slipway.core.transform_jobs import FLEET, KIND, VARIANT, Planned, Progress, fleet_name, fleet_of_job, log_stream
+from slipway.core.transform_captures import MOST_ENTRIES, Capture
+from slipway.core.transform_jobs import FLEET, KIND, VARIANT, Ending, Planned, Progress, fleet_name, fleet_of_job, log_stream
 from slipway.core.transforms import (
     COMPLETED,
     FAILED,
@@ -55,6 +57,9 @@ PAGES = 20
 LOOK_SECONDS = 5.0
 SAY_SECONDS = 10.0
 """Between two lines on how far the job is."""
+CAPTURE_SECONDS = 300.0
+"""For so long manifests are tried again where the object store does not answer."""
+JSON = Attributes({"ContentType": "application/json"})
 MANIFEST_BYTES = 64 * 1024 * 1024
 WITHOUT_SECONDS = 600.0
 """A job whose instances have all been gone for so long has failed."""
@@ -112,9 +117,11 @@ class Transforms:
         if row is None or row.status in TERMINAL:
             self._memory.pop(arn, None)
             return None
+        progress = msgspec.convert(row.observed, Progress)
+        if progress.ending is not None:
+            return await self._capture(row, progress.ending)
         if row.status == STOPPING:
             return await self._end(row, STOPPED, "")
-        progress = msgspec.convert(row.observed, Progress)
         planned = msgspec.convert(row.desired, Planned)
         if not progress.listed:
             return await self._list(row, planned, progress)
@@ -280,8 +287,60 @@ class Transforms:
         status, reason = (FAILED, failure_reason(counts, first)) if counts.failed else (COMPLETED, "")
         return await self._end(row, status, reason)
 
+    async def _capture(self, row: Resource, ending: Ending) -> float | None:
+        """Write the manifests, and end; no failure of theirs is the job's."""
+        world = self._world
+        planned = msgspec.convert(row.desired, Planned)
+        transform = planned.deployment.transform
+        output = transform.bucket if transform is not None else ""
+        capture = Capture(row.arn, planned.capture_bucket, planned.capture_path, output, ending.at)
+        try:
+            await self._write(row, capture)
+        except (ObjectsError, OSError) as error:
+            passing = not isinstance(error, ObjectsError) or (error.status or 500) >= 500
+            if passing and world.now() - ending.at < CAPTURE_SECONDS:
+                raise
+            what = f"{error.code}: {error.message}" if isinstance(error, ObjectsError) else str(error)
+            uri = f"s3://{capture.bucket}/{capture.path}"
+            self._log(row, f"Data capture to {uri} (DataCaptureConfig.DestinationS3Uri) failed. {what}")
+        return await self._ended(row, ending.status, ending.reason)
+
+    async def _write(self, row: Resource, capture: Capture) -> None:
+        after = 0
+        for number in itertools.count():
+            read = functools.partial(transforms.carried, job=row.arn, after=after, limit=MOST_ENTRIES)
+            page = await self._world.db.read(read)
+            if not page:
+                return
+            for key, manifest in capture.files(number, [each for _, each in page]):
+                await self._world.objects.put(capture.bucket, key, manifest, attributes=JSON, account=row.account)
+            after = page[-1][0]
+
     async def _end(self, row: Resource, status: str, reason: str) -> float | None:
-        """The job's last state; what is still under way is cut, its instances are told to go."""
+        """The job's last state is known. What is captured is written first, once nothing is under way any more."""
+        if not msgspec.convert(row.desired, Planned).capture_bucket:
+            return await self._ended(row, status, reason)
+        now = self._world.now()
+
+        def write(connection: Connection) -> tuple[list[int], list[str]]:
+            job = resources.get_by_arn(connection, row.arn)
+            if job is None or job.status != row.status:
+                return [], []
+            ending = msgspec.to_builtins(Ending(status, reason, now))
+            resources.save(connection, job, replace(job, observed={**job.observed, "ending": ending}))
+            return _cut(connection, row.arn, now)
+
+        self._let_go(*await self._world.db.write(write))
+        return 0.0
+
+    def _let_go(self, cut: Sequence[int], blobs: Sequence[str]) -> None:
+        """Of what was under way."""
+        self._world.link.cancel(cut)
+        if self._world.shelves is not None:
+            self._world.shelves.retire(blobs)
+
+    async def _ended(self, row: Resource, status: str, reason: str) -> float | None:
+        """What is still under way is cut, the job's instances are told to go."""
         world = self._world
         now = world.now()
         fleet_arn = fleet_of_job(row.arn)
@@ -292,8 +351,7 @@ class Transforms:
                 return False, [], []
             observed = {**job.observed, "ended": now}
             resources.save(connection, job, replace(job, status=status, reason=reason, observed=observed, modified=now))
-            blobs = transforms.job_blobs(connection, row.arn)
-            cut = transforms.cut(connection, row.arn, now)
+            cut, blobs = _cut(connection, row.arn, now)
             fleet = resources.get_by_arn(connection, fleet_arn)
             if fleet is not None and fleet.status != DELETING:
                 wanted = {**fleet.desired, "deleting_since": now}
@@ -305,16 +363,20 @@ class Transforms:
         if not ended:
             return 0.0
         logger.info("transform-job-ended", extra={"job": row.arn, "status": status, "reason": reason})
-        world.link.cancel(cut)
+        self._let_go(cut, blobs)
         world.link.under_way.pop(row.arn, None)
-        if world.shelves is not None:
-            world.shelves.retire(blobs)
         world.wake(ENDPOINT, fleet_arn)
         world.changes.happened(KIND, row.arn)
         counts = await world.db.read(lambda c: transforms.counts(c, row.arn))
         line = f"{status}: {counts.done} of {counts.total} objects done, {counts.failed} failed, {counts.records} records"
         self._log(row, f"{line}, {counts.bad} bad records put aside" if counts.bad else line)
         return None
+
+
+def _cut(connection: Connection, arn: str, now: float) -> tuple[list[int], list[str]]:
+    """Objects that are open stay undone: those that were running, and what their durable points name."""
+    blobs = transforms.job_blobs(connection, arn)
+    return transforms.cut(connection, arn, now), blobs
 
 
 def _purge(connection: Connection, arn: str) -> int:

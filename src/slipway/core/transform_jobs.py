@@ -26,6 +26,18 @@ class Planned:
     manifest: bool
     output_path: str
     """Key below which outputs go, in `deployment.transform.bucket`."""
+    capture_bucket: str = ""
+    """Of DataCaptureConfig; empty: nothing is captured."""
+    capture_path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What a job that captures data will be as soon as its manifests are written."""
+
+    status: str
+    reason: str
+    at: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +51,7 @@ class Progress:
     started: float | None = None
     """When its first instance could take requests."""
     ended: float | None = None
+    ending: Ending | None = None
 
 
 def fleet_name(job: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from slipway.core.transform_captures import Marks
 from slipway.core.transform_paths import BadPath, NotThere, Path, fields, find, parse
 
 Kind = Literal["csv", "json"]
@@ -62,11 +63,12 @@ class Processing:
     input_filter: Path = _WHOLE
     output_filter: Path = _WHOLE
     join: bool = False
+    marks: Marks | None = None
 
     @property
     def per_record(self) -> bool:
         """Results have to be held against their records one by one."""
-        return self.join or not self.output_filter.whole
+        return self.join or self.marks is not None or not self.output_filter.whole
 
     def request(self, record: bytes) -> bytes:
         """What the model gets of a record (no newline at its end). BadRecord."""
@@ -79,8 +81,20 @@ class Processing:
         except NotThere as error:
             raise BadRecord(f"InputFilter {self.input_filter.text} finds nothing: {error}") from error
 
-    def result(self, record: bytes, answer: bytes) -> bytes:
-        """What is written for a record and the model's result for it. BadRecord."""
+    def result(self, record: bytes, answer: bytes, number: int = 0) -> bytes:
+        """What is written for a record and the model's result for it. `number`: of the record in its object. BadRecord."""
+        found = self._result(record, answer)
+        if self.marks is None:
+            return found
+        if self.answer_kind == JSON:
+            return _written(self.marks.value(_read(found), number))
+        if b"\n" not in found:
+            return self.marks.row(found, number)
+        # A whole object was one request: its rows are numbered.
+        rows = b"\n".join(self.marks.row(row, at) for at, row in enumerate(results(found)))
+        return rows + b"\n" if found.endswith(b"\n") else rows
+
+    def _result(self, record: bytes, answer: bytes) -> bytes:
         try:
             if self.join:
                 return self._joined(record, answer)

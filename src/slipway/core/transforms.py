@@ -68,6 +68,8 @@ class TransformOptions:
     output_filter: str = "$"
     join: bool = False
     quarantine: bool = False
+    inference_time: str = ""
+    """Of the job's start, beside each result's inference id; empty: results have none."""
 
 
 @dataclass(frozen=True, slots=True)

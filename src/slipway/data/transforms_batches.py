@@ -103,17 +103,17 @@ class Work:
         if processing is None or not processing.per_record:
             return list(assembled([result.body], self.options.lines))
         if not self._lines:
-            return list(assembled([processing.result(batch.records[0], result.body)], self.options.lines))
+            return list(assembled([processing.result(batch.records[0], result.body, batch.first)], self.options.lines))
         answers = results(result.body)
         if len(answers) != batch.count:
             raise BadRecord(
-                f"the algorithm returned {len(answers)} results for {batch.count} records: they cannot be joined. It must "
-                "answer with one line for each record, in their order"
+                f"the algorithm returned {len(answers)} results for {batch.count} records: they cannot be held against "
+                "each other. It must answer with one line for each record, in their order"
             )
         rows = []
         for number, (record, answer) in enumerate(zip(batch.records, answers, strict=True)):
             try:
-                rows.append(processing.result(stripped(record), answer))
+                rows.append(processing.result(stripped(record), answer, batch.first + number))
             except BadRecord as error:
                 raise BadRecord(f"record {batch.first + number}: {error}" if batch.count > 1 else str(error)) from error
         return list(assembled(rows, self.options.lines))

@@ -18,6 +18,7 @@ from slipway.backing.objects import Reading
 from slipway.backing.objects_errors import ObjectsError
 from slipway.backing.objects_staging import Staging
 from slipway.core.transform_batches import Bad, Batch, Batcher
+from slipway.core.transform_captures import Marks
 from slipway.core.transform_joins import Processing, kind_of
 from slipway.core.transform_paths import parse
 from slipway.core.transform_records import Broken, Split, framing
@@ -136,12 +137,14 @@ class ObjectRun:
         return options.split == "None" or effective.strategy != "SingleRecord"
 
     def _processing(self) -> Processing | None:
-        options = self._place.options
-        if options.input_filter == "$" and options.output_filter == "$" and not options.join:
+        options, claimed = self._place.options, self.claimed
+        if options.input_filter == options.output_filter == "$" and not options.join and not options.inference_time:
             return None
         kind = kind_of(options.content_type) or "json"
         answers = kind_of(options.accept) or kind
-        return Processing(kind, answers, parse(options.input_filter), parse(options.output_filter), options.join)
+        filters = parse(options.input_filter), parse(options.output_filter)
+        marks = Marks(options.job, claimed.bucket, claimed.key, options.inference_time) if options.inference_time else None
+        return Processing(kind, answers, *filters, options.join, marks)
 
     async def _batches(self, reading: Reading, point: Point | None) -> None:
         options, effective = self._place.options, self._place.effective
@@ -281,11 +284,26 @@ class ObjectRun:
         assert output is not None
         assert errors is not None
         staged = [await output.finish()]
-        if self._bad:
+        if self._bad or await self._told_before():
             staged.append(await errors.finish())
         outcome = self._outcome("done", staged=tuple(staged), out=sum(each.size for each in staged[:1]))
         self._output = self._errors = None
         return outcome
+
+    async def _told_before(self) -> bool:
+        """An earlier job told of bad records beside this output: an empty file in its place says that there are none now."""
+        place, errors = self._place, self._errors
+        assert errors is not None
+        if not place.options.quarantine:
+            return False
+        try:
+            reading = await place.staging.open(place.options.bucket, errors.key, self.claimed.account)
+        except ObjectsError as error:
+            if (error.status or 500) >= 500:
+                raise
+            return False
+        reading.close()
+        return reading.info.size > 0
 
     def _outcome(
         self,

@@ -13,6 +13,7 @@ import msgspec
 from sqlalchemy import Boolean, Column, Connection, Index, Integer, Table, Text, bindparam, delete, func, select, update
 
 from slipway.core.asynchronous import Staged
+from slipway.core.transform_captures import Carried
 from slipway.core.transforms import BROKEN, CUT, DONE, QUEUED, RUNNING, ClaimedObject, Counts, ObjectOutcome, Point
 from slipway.store.schema import Json, Moment, Number, Serial, Word, metadata
 
@@ -118,6 +119,14 @@ def counts(connection: Connection, job: str) -> Counts:
 def unfinished(connection: Connection, job: str) -> bool:
     where = (objects.c.job == job) & objects.c.state.in_((QUEUED, RUNNING))
     return connection.execute(select(objects.c.id).where(where).limit(1)).first() is not None
+
+
+def carried(connection: Connection, job: str, after: int, limit: int) -> list[tuple[int, Carried]]:
+    """Objects that were done, in the order of the listing, with their ids."""
+    c = objects.c
+    where = (c.job == job) & (c.state == DONE) & (c.id > after)
+    query = select(c.id, c.bucket, c.key, c.output).where(where).order_by(c.id).limit(limit)
+    return [(row.id, Carried(row.bucket, row.key, row.output)) for row in connection.execute(query)]
 
 
 def first_failed(connection: Connection, job: str) -> Row | None:

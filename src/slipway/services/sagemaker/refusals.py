@@ -151,7 +151,7 @@ NO_EFFECT: tuple[NoEffect, ...] = (
     NoEffect("CreateTransformJob", "TransformOutput.KmsKeyId", "kept and given back: objects are not encrypted by slipway"),
     NoEffect("CreateTransformJob", "TransformResources.VolumeKmsKeyId", "kept and given back: there are no volumes"),
     NoEffect("CreateTransformJob", "TransformResources.TransformAmiVersion", "kept and given back: there is no machine image"),
-    NoEffect("CreateTransformJob", "DataCaptureConfig", "kept and given back: nothing is captured yet"),
+    NoEffect("CreateTransformJob", "DataCaptureConfig.KmsKeyId", "kept and given back: objects are not encrypted by slipway"),
     NoEffect("CreateTransformJob", "ExperimentConfig", "kept and given back: there are no experiments"),
     NoEffect("CreateEndpoint", "DeploymentConfig", "kept for a later RetainDeploymentConfig, as on AWS"),
 )

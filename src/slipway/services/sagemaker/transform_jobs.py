@@ -14,6 +14,7 @@ import msgspec
 
 from slipway.core.deployments import Deployment
 from slipway.core.limits import Quotas
+from slipway.core.transform_captures import stamp
 from slipway.core.transform_jobs import VARIANT, Planned, Progress
 from slipway.core.transform_joins import CSV, checked_path, kind_of
 from slipway.core.transforms import (
@@ -49,7 +50,11 @@ async def create_transform_job(ctx: Context, request: dict[str, Any]) -> dict[st
     arn, now = TRANSFORM_JOB.arn_of(ctx, request["TransformJobName"]), ctx.world.now()
     source = _place("TransformInput.DataSource.S3DataSource.S3Uri", _s3(request)["S3Uri"])
     output = _place("TransformOutput.S3OutputPath", request["TransformOutput"]["S3OutputPath"])
+    capture = _capture(request)
     options = replace(_options(request, arn, output), quarantine=_quarantine(tags))
+    if (request.get("DataCaptureConfig") or {}).get("GenerateInferenceId"):
+        _check_ids(options)
+        options = replace(options, inference_time=stamp(now))
 
     def write(connection: Connection) -> None:
         model = resources.get(connection, ctx.account, ctx.region, MODEL.arn, request["ModelName"])
@@ -63,6 +68,8 @@ async def create_transform_job(ctx: Context, request: dict[str, Any]) -> dict[st
             source.key,
             _s3(request)["S3DataType"] == "ManifestFile",
             output.key,
+            capture.bucket,
+            capture.key,
         )
         new = Resource(
             ctx.account,
@@ -167,6 +174,31 @@ def _place(member: str, uri: str) -> S3Location:
     if found is None:
         raise validation_exception(f"Invalid {member}: {uri} is not an S3 address.")
     return found
+
+
+def _capture(request: Mapping[str, Any]) -> S3Location:
+    config = request.get("DataCaptureConfig")
+    return _place("DataCaptureConfig.DestinationS3Uri", config["DestinationS3Uri"]) if config else S3Location("", "")
+
+
+def _check_ids(options: TransformOptions) -> None:
+    """Inference ids stand in csv rows and JSON objects alone (containers.md 9)."""
+    content_type = options.accept or options.content_type
+    if kind_of(content_type) is None:
+        raise validation_exception(
+            "DataCaptureConfig.GenerateInferenceId needs an output of text/csv, application/json or application/jsonlines: set "
+            f'TransformOutput.Accept, which is "{options.accept or ""}" (TransformInput.ContentType is '
+            f'"{options.content_type or ""}").'
+        )
+    if options.split not in ("None", "Line"):
+        raise validation_exception(
+            f"DataCaptureConfig.GenerateInferenceId cannot tell the results of {options.split} records apart: SplitType must "
+            "be Line or None."
+        )
+    if options.split == "Line" and not options.lines:
+        raise validation_exception(
+            "DataCaptureConfig.GenerateInferenceId with SplitType Line needs TransformOutput.AssembleWith Line."
+        )
 
 
 def _quarantine(tags: Mapping[str, str]) -> bool:
