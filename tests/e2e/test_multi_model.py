@@ -292,6 +292,30 @@ def test_pinned_models_stay(fleet: Fleet) -> None:
     assert not fleet.loaded()["pin0.tar.gz"]["pinned"]
 
 
+def test_a_replacement_loads_what_is_pinned_and_a_later_endpoint_of_that_name_does_not(server: Deployments) -> None:
+    files = {"kept.tar.gz": packed("kept"), "other.tar.gz": packed("other")}
+    fleet = Fleet(server, "pinned", files=files)
+    fleet.models("pin", "kept.tar.gz")
+    assert fleet.ask("other.tar.gz") == "other:x"
+    (before,) = fleet.models()["replicas"]
+    for process in server.processes("slipway_host"):
+        if any(before["replica"] in part for part in process.cmdline()):
+            process.kill()
+    until(
+        lambda: [each["replica"] for each in fleet.models()["replicas"]] not in ([], [before["replica"]]),
+        30.0,
+        "another instance",
+    )
+    until(lambda: set(fleet.loaded()) == {"kept.tar.gz"}, 20.0, "the pinned model, unasked")
+    assert fleet.loaded()["kept.tar.gz"]["pinned"]
+    server.delete("pinned")
+    server.gone("pinned")
+    server.sagemaker.create_endpoint(EndpointName="pinned", EndpointConfigName="pinned")
+    server.settle("pinned", "InService")
+    assert fleet.ask("kept.tar.gz") == "kept:x"
+    assert not fleet.loaded()["kept.tar.gz"]["pinned"]
+
+
 def test_a_changed_object_is_loaded_anew_without_a_failed_request(fleet: Fleet) -> None:
     fleet.put("changing.tar.gz", packed("first"))
     assert fleet.ask("changing.tar.gz") == "first:x"

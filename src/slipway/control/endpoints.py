@@ -81,6 +81,8 @@ class Surroundings:
     """The secret with which a container asks for its credentials."""
     keys_gone: Callable[[], None]
     """Credentials of replicas were revoked."""
+    gone: Callable[[str], None] = lambda _arn: None
+    """An endpoint is not there any more."""
 
 
 @dataclass(slots=True)
@@ -393,6 +395,7 @@ class Endpoints:
         self._memory.pop(arn, None)
         self._routes.forget(arn)
         self._world.changes.happened(KIND, arn)
+        self._world.gone(arn)
         if rows:
             await self._remove_replicas(rows)
             self._instances.disown(row.id for row in rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -33,7 +33,7 @@ from slipway.core.models import (
     target_fault,
 )
 from slipway.core.rendezvous import ranking
-from slipway.core.replicas import Artifact
+from slipway.core.replicas import Artifact, instance_of
 from slipway.core.routing import Endpoint
 from slipway.link.channel import LinkClosed, LinkError
 from slipway.names import S3Location, parse_s3_uri
@@ -58,6 +58,8 @@ class ModelKeeper(Protocol):
     async def load_model(self, order: ModelLoad, timeout: float) -> ModelAnswer: ...
     async def unload_model(self, order: ModelUnload) -> None: ...
     async def pin_model(self, order: ModelPin) -> None: ...
+    async def keep_pins(self, owners: tuple[str, ...]) -> None: ...
+    async def drop_pins(self, owner: str) -> None: ...
     async def models(self, replica: str) -> ModelsSeen | None: ...
 
 
@@ -86,6 +88,8 @@ class ModelDesk:
         self._world = world
         self._heads = asyncio.Semaphore(HEADS)
         self._tasks: set[asyncio.Task[None]] = set()
+        self._serving: dict[str, set[str]] = {}
+        """Multi-model replicas that were looked at for pins, by endpoint."""
 
     # ---- gateways
 
@@ -186,7 +190,7 @@ class ModelDesk:
         parts = self._of(arn)
         answers = []
         for _variant, models, replicas in parts:
-            ids = ranking(target, replicas)
+            ids = _ranked(target, replicas)
             for id in ids if everywhere else ids[:1]:
                 order = await self._order(id, models, target, {}, pin)
                 answers.append(order if isinstance(order, ModelAnswer) else await self._load(order))
@@ -199,6 +203,46 @@ class ModelDesk:
             for replica in replicas:
                 await self._world.keeper.pin_model(ModelPin(replica, target, False))
         return bool(parts)
+
+    # ---- pins
+
+    def adopted(self, arns: Iterable[str]) -> None:
+        """The keeper is (again) there: these endpoints are all there are."""
+        self._spawn(self._quietly(self._world.keeper.keep_pins(tuple(arns))))
+
+    def forget(self, arn: str) -> None:
+        """The endpoint is gone. A keeper that is away hears it by `adopted`."""
+        self._serving.pop(arn, None)
+        self._spawn(self._quietly(self._world.keeper.drop_pins(arn)))
+
+    def routed(self, arn: str) -> None:
+        """Gateways know the endpoint as it is now: instances that came have pinned models loaded."""
+        parts = self._of(arn)
+        serving = {replica for _, _, replicas in parts for replica in replicas}
+        fresh = serving - self._serving.get(arn, set())
+        if serving:
+            self._serving[arn] = serving
+        for _, models, replicas in parts:
+            if came := fresh.intersection(replicas):
+                self._spawn(self._quietly(self._restore(models, replicas, came)))
+
+    async def _restore(self, models: Models, replicas: Sequence[str], came: set[str]) -> None:
+        """What is pinned: by the first in its order, and by those that came if all others have it."""
+        seen = {id: found for id in replicas if (found := await self._world.keeper.models(id)) is not None}
+        has = {id: {row.target for row in found.models} for id, found in seen.items()}
+        for target in sorted({target for found in seen.values() for target in found.pinned}):
+            others = [id for id in has if id not in came]
+            wanted = {_ranked(target, has)[0]}
+            if others and all(target in has[id] for id in others):
+                wanted |= came.intersection(has)
+            for id in sorted(id for id in wanted if target not in has[id]):
+                order = await self._order(id, models, target, {}, True)
+                answer = order if isinstance(order, ModelAnswer) else await self._load(order)
+                logger.info("pinned-model-loaded", extra={"replica": id, "model": answer.hash, "state": answer.state})
+
+    async def _quietly(self, work: Awaitable[None]) -> None:
+        with contextlib.suppress(*_LINK):
+            await work
 
     def _of(self, arn: str) -> list[tuple[str, Models, list[str]]]:
         endpoint = self._world.routed().get(arn)
@@ -214,6 +258,12 @@ class ModelDesk:
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _ranked(target: str, replicas: Iterable[str]) -> list[str]:
+    """Keeper's ids as gateways order them: by the instance."""
+    by_instance = {instance_of(id): id for id in replicas}
+    return [by_instance[instance] for instance in ranking(target, by_instance)]
 
 
 def _location(models: Models, target: str) -> S3Location | None:

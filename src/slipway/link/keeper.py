@@ -85,6 +85,11 @@ class ModelKeeping(Protocol):
 
     async def pin_model(self, order: ModelPin) -> None: ...
 
+    async def keep_pins(self, owners: tuple[str, ...]) -> None:
+        """Forget pins of all other endpoints (ARNs)."""
+
+    async def drop_pins(self, owner: str) -> None: ...
+
     async def models(self, replica: str) -> ModelsSeen | None:
         """None: there is no such multi-model replica."""
 
@@ -138,6 +143,8 @@ class KeeperServer:
             channel.on("model-load", self._models.load_model, ModelLoad)
             channel.on("model-unload", self._models.unload_model, ModelUnload)
             channel.on("model-pin", self._models.pin_model, ModelPin)
+            channel.on("model-pins-keep", self._models.keep_pins, tuple[str, ...])
+            channel.on("model-pins-drop", self._models.drop_pins, str)
             channel.on("models", self._models.models, str)
             unsubscribe.append(self._models.subscribe_models(changed))
         reporting = asyncio.get_running_loop().create_task(_report(channel, changes))
@@ -216,6 +223,12 @@ class KeeperClient:
 
     async def pin_model(self, order: ModelPin) -> None:
         await self._link.request("model-pin", order, timeout=self._timeout)
+
+    async def keep_pins(self, owners: tuple[str, ...]) -> None:
+        await self._link.request("model-pins-keep", owners, timeout=self._timeout)
+
+    async def drop_pins(self, owner: str) -> None:
+        await self._link.request("model-pins-drop", owner, timeout=self._timeout)
 
     async def models(self, replica: str) -> ModelsSeen | None:
         seen: ModelsSeen | None = await self._link.request("models", replica, ModelsSeen | None, timeout=self._timeout)

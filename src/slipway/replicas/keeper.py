@@ -88,6 +88,14 @@ class Keeper:
             if replica.residency is not None:
                 replica.residency.pin(order.target, order.pinned)
 
+    async def keep_pins(self, owners: Sequence[str]) -> None:
+        """These endpoints are all there are."""
+        await self._pins.keep(frozenset(owners))
+
+    async def drop_pins(self, owner: str) -> None:
+        """An endpoint is gone: one of the same name later on is another."""
+        await self._pins.drop(owner)
+
     async def models(self, replica: str) -> ModelsSeen | None:
         """None: there is no such multi-model replica."""
         found = self._replicas.get(replica)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import json
 import os
+from collections.abc import Collection, Sequence
 
 
 class Pins:
@@ -32,6 +33,23 @@ class Pins:
             self._pins[key] = targets
         else:
             self._pins.pop(key, None)
+        await self._save()
+
+    async def keep(self, owners: Collection[str]) -> None:
+        """Forget those of all other endpoints."""
+        await self._forget([key for key in self._pins if key.rpartition("/")[0] not in owners])
+
+    async def drop(self, owner: str) -> None:
+        """Forget those of an endpoint that is gone."""
+        await self._forget([key for key in self._pins if key.rpartition("/")[0] == owner])
+
+    async def _forget(self, keys: Sequence[str]) -> None:
+        for key in keys:
+            del self._pins[key]
+        if keys:
+            await self._save()
+
+    async def _save(self) -> None:
         if self._path is not None:
             async with self._saving:
                 await asyncio.to_thread(_write, self._path, json.dumps(self._pins))

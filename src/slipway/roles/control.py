@@ -156,7 +156,7 @@ class Control:
         self._feed = feed or RouteFeed(settings.gateways, dispatchers=settings.dispatchers)
         self.routes = Routes(
             self._feed,
-            lambda arn: self.reconciler.wake(KIND, arn),
+            self._routed,
             version=int(time.time() * 1000),
             drain_seconds=max(settings.limits.invoke_seconds, settings.limits.stream_seconds) + 10,
             async_drain_seconds=settings.limits.async_timeout_seconds + 60,
@@ -213,6 +213,7 @@ class Control:
                 new_id=lambda: f"i-{secrets.token_hex(9)[:17]}",
                 new_token=lambda: secrets.token_urlsafe(32),
                 keys_gone=self._keys_gone,
+                gone=self._endpoint_gone,
             ),
             self.routes,
         )
@@ -357,11 +358,24 @@ class Control:
         """The keeper is (again) at the other end."""
         try:
             await self.endpoints.adopt()
+            known = await self.endpoints.all()
         except StoreError as error:
             raise LinkClosed("the store does not answer") from error
         if not self._reconciling:
             self._reconciling = True
             self.reconciler.start()
+        if self.models is not None:
+            self.models.adopted(key for kind, key in known if kind == KIND)
+
+    def _routed(self, arn: str) -> None:
+        """Every gateway has the endpoint as it is in the newest table, or has left replicas that are in none."""
+        self.reconciler.wake(KIND, arn)
+        if self.models is not None:
+            self.models.routed(arn)
+
+    def _endpoint_gone(self, arn: str) -> None:
+        if self.models is not None:
+            self.models.forget(arn)
 
     async def _reconcile(self, kind: str, key: str) -> float | None:
         return await self._kinds[kind](key)
