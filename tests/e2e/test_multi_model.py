@@ -298,9 +298,7 @@ def test_a_replacement_loads_what_is_pinned_and_a_later_endpoint_of_that_name_do
     fleet.models("pin", "kept.tar.gz")
     assert fleet.ask("other.tar.gz") == "other:x"
     (before,) = fleet.models()["replicas"]
-    for process in server.processes("slipway_host"):
-        if any(before["replica"] in part for part in process.cmdline()):
-            process.kill()
+    server.processes(before["replica"])[0].kill()
     until(
         lambda: [each["replica"] for each in fleet.models()["replicas"]] not in ([], [before["replica"]]),
         30.0,
