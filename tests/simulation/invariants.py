@@ -398,9 +398,9 @@ def plausible(wish: Wish, row: Row, checker: Checker) -> bool:
     if row.cause_kind == "endpoint":
         return checker.deleting
     if row.dead:
-        return (
-            row.state == "failed" and row.attempts == ATTEMPTS and (checker.hits[wish.inference_id] > 0 or wish.kind == "die")
-        )
+        # Of several dispatchers none knows what another one has sent to a worker: what waits there goes down with it.
+        hit = checker.hits[wish.inference_id] > 0 or wish.kind == "die" or checker.several
+        return row.state == "failed" and row.attempts == ATTEMPTS and hit
     if row.state == "failed" and row.cause_kind == "upload":
         return checker.trouble and wish.kind not in _CAUSES
     if row.state == "failed" and row.cause_kind == "timeout":
