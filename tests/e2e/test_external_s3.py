@@ -16,6 +16,7 @@ from botocore.exceptions import ClientError
 
 from slipway.cli import launch
 from tests.e2e.deployments import BUCKET, IDENTITY, ROLE, SKLEARN, Deployments, script, until
+from tests.e2e.test_multi_model import Fleet, packed
 
 RCLONE = shutil.which("rclone", path=os.path.dirname(sys.executable))
 pytestmark = [
@@ -120,6 +121,23 @@ def test_a_model_that_is_not_there_is_refused(server: Deployments) -> None:
             ExecutionRoleArn=ROLE,
             PrimaryContainer={"Image": SKLEARN, "ModelDataUrl": f"s3://{BUCKET}/no/such.tar.gz"},
         )
+
+
+def test_a_changed_model_of_many_is_noticed_by_looking(server: Deployments) -> None:
+    """This store tells of nothing: control looks every few seconds, and no request fails meanwhile."""
+    fleet = Fleet(server, "looked-at", files={"changing.tar.gz": packed("first"), "same.tar.gz": packed("same")})
+    assert [fleet.ask(f"{name}.tar.gz") for name in ("changing", "same")] == ["first:x", "same:x"]
+    (before,) = [row["hash"] for target, row in fleet.loaded().items() if target == "same.tar.gz"]
+    fleet.put("changing.tar.gz", packed("second"))
+    seen: list[str] = []
+
+    def renewed() -> bool:
+        seen.append(fleet.ask("changing.tar.gz"))
+        return seen[-1] == "second:x"
+
+    until(renewed, 20.0, "the new version")
+    assert set(seen) == {"first:x", "second:x"}
+    assert fleet.loaded()["same.tar.gz"]["hash"] == before
 
 
 def test_user_code_reaches_the_same_objects(server: Deployments) -> None:

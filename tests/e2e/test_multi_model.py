@@ -31,7 +31,7 @@ def model_fn(model_dir):
 def transform_fn(model, data, content_type, accept):
     data = data if isinstance(data, str) else bytes(data).decode()
     if data == "crash": os._exit(11)
-    if data == "hold": time.sleep(1.0)
+    if data == "hold": time.sleep(0.2)
     return model[0]["name"] + ":" + data, "text/plain"
 """
 ECHO = """

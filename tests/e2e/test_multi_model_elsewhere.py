@@ -136,6 +136,41 @@ def test_a_pipeline_hands_the_target_to_its_multi_model_container_alone(server: 
         ask("three.tar.gz")
 
 
+def test_two_instances_share_the_models_and_a_hot_one_is_in_both(server: Deployments) -> None:
+    """A model is asked of the instance that has it; only when requests crowd before it the other one loads it too."""
+    files = {f"m{number}.tar.gz": packed(f"m{number}") for number in range(16)}
+    fleet = Fleet(server, "pair", instances=2, files=files)
+
+    def uses(target: str) -> list[int]:
+        """Of a model, for each instance that has it."""
+        return [row["uses"] for each in fleet.models()["replicas"] for row in each["models"] if row["target"] == target]
+
+    for target in [*files, *list(files)[:4]]:
+        assert fleet.ask(target) == f"{target.partition('.')[0]}:x"
+    assert [uses(target) for target in files] == [[2]] * 4 + [[1]] * 12
+    have = [len(each["models"]) for each in fleet.models()["replicas"]]
+    assert (len(have), sum(have)) == (2, 16)
+    assert all(have)  # the one or the other gets all of them once in 30,000 times
+    ended = threading.Event()
+
+    def keep_asking() -> int:
+        count = 0
+        while not ended.is_set():
+            assert fleet.ask("m9.tar.gz", "hold") == "m9:hold"
+            count += 1
+        return count
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        asking = [pool.submit(keep_asking) for _ in range(8)]
+        try:
+            until(lambda: len(uses("m9.tar.gz")) == 2 and min(uses("m9.tar.gz")) > 0, 20.0, "the hot model to answer in both")
+        finally:
+            ended.set()
+        asked = sum(each.result() for each in asking)
+    assert sum(uses("m9.tar.gz")) == 1 + asked
+    assert all(len(uses(target)) == 1 for target in files if target != "m9.tar.gz")
+
+
 ALLOWED = {"ModelNotReadyException", "ServiceUnavailable", "ModelError"}
 
 
