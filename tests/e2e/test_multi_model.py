@@ -358,6 +358,25 @@ def test_what_has_no_effect_on_many_models_is_said(server: Deployments) -> None:
     assert "scikit-learn>=1" not in server.log("said")
 
 
+def test_one_script_and_its_packages_for_all_models(server: Deployments) -> None:
+    """What the message on a model's unmet requirements says to do."""
+    script = (
+        "import humanize, json, os\n"
+        "def model_fn(d): return json.load(open(os.path.join(d, 'told.json')))['name']\n"
+        "def transform_fn(m, data, ct, accept): return m + humanize.intcomma(int(data)), 'text/plain'\n"
+    )
+    shared = archive({"serve.py": script, "requirements.txt": "humanize==4.9.0\n"})
+    server.s3.put_object(Bucket=BUCKET, Key="shared/source.tar.gz", Body=shared)
+    submit = {"SAGEMAKER_PROGRAM": "serve.py", "SAGEMAKER_SUBMIT_DIRECTORY": f"s3://{BUCKET}/shared/source.tar.gz"}
+    told = {name: json.dumps({"name": name}) for name in ("a", "b")}
+    files = {
+        f"{name}.tar.gz": archive({"told.json": text, "code/requirements.txt": "humanize>=4"}) for name, text in told.items()
+    }
+    fleet = Fleet(server, "shared", environment=submit, files=files)
+    assert [fleet.ask(f"{name}.tar.gz", "12345") for name in told] == ["a12,345", "b12,345"]
+    assert "is not met" not in server.log("shared")
+
+
 def test_creation_refuses_what_cannot_be(server: Deployments) -> None:
     container = {"Image": SKLEARN, "Mode": "MultiModel"}
 
