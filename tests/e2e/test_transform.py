@@ -241,7 +241,7 @@ def test_filter_join_and_filter_again(batch: Batch) -> None:
 def test_a_model_that_answers_the_wrong_number_of_records(batch: Batch) -> None:
     batch.put({"wrong/a.csv": b"short\nb\n"})
     told = batch.run("wrong", "wrong/", "Failed", source=CSV, output=LINES, DataProcessing={"JoinSource": "Input"})
-    assert "the algorithm returned 1 results for 2 records" in told["FailureReason"]
+    assert "the algorithm returned 1 result for 2 records" in told["FailureReason"]
 
 
 def test_a_manifest_names_its_objects(batch: Batch) -> None:

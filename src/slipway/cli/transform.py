@@ -15,6 +15,7 @@ from urllib.parse import urlencode
 from slipway.cli.client import connect, one_line
 from slipway.cli.options import UsageError, add_location
 from slipway.cli.own_routes import call
+from slipway.core.transforms import counted
 
 EXAMPLE = (
     "  slipway transform list                    # jobs, newest first\n"
@@ -76,11 +77,6 @@ def _ask(args: argparse.Namespace, path: str, **query: Any) -> Any:
 def _list(args: argparse.Namespace) -> Iterator[str]:
     for job in _ask(args, "", limit=max(1, args.lines))["jobs"]:
         yield json.dumps(job) if args.json else f"{job['status']:<11} {job['job']:<32} {summary(job)}"
-
-
-def counted(number: int, what: str) -> str:
-    """`1 record`, `2,000 records`."""
-    return f"{number:,} {what}{'' if number == 1 else 's'}"
 
 
 def summary(job: Mapping[str, Any]) -> str:

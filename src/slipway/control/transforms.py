@@ -35,6 +35,7 @@ from slipway.core.transforms import (
     TERMINAL,
     BadManifest,
     Counts,
+    counted,
     failure_reason,
     folder_of,
     idle_instances,
@@ -368,8 +369,9 @@ class Transforms:
         world.wake(ENDPOINT, fleet_arn)
         world.changes.happened(KIND, row.arn)
         counts = await world.db.read(lambda c: transforms.counts(c, row.arn))
-        line = f"{status}: {counts.done} of {counts.total} objects done, {counts.failed} failed, {counts.records} records"
-        self._log(row, f"{line}, {counts.bad} bad records put aside" if counts.bad else line)
+        done = f"{counts.done:,} of {counted(counts.total, 'object')} done, {counts.failed:,} failed"
+        line = f"{status}: {done}, {counted(counts.records, 'record')}"
+        self._log(row, f"{line}, {counted(counts.bad, 'bad record')} put aside" if counts.bad else line)
         return None
 
 
@@ -384,9 +386,9 @@ def _purge(connection: Connection, arn: str) -> int:
 
 
 def progress_line(counts: Counts, records: int, rate: float, passed: float) -> str:
-    """`12 of 100 objects, 34567 records, 4000 records/s, about 90 s to go`."""
+    """`12 of 100 objects, 34,567 records, 4,000 records/s, about 90 s to go`."""
     ended = counts.done + counts.failed
-    line = f"{ended} of {counts.total} objects, {records} records, {rate:.0f} records/s"
+    line = f"{ended:,} of {counted(counts.total, 'object')}, {counted(records, 'record')}, {rate:,.0f} records/s"
     if ended:
         line += f", about {passed / ended * counts.open:.0f} s to go"
     return line

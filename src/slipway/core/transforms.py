@@ -190,6 +190,11 @@ def _number(value: Any, default: int) -> int:
     return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else default
 
 
+def counted(number: int, what: str) -> str:
+    """`1 record`, `2,000 records`."""
+    return f"{number:,} {what}{'' if number == 1 else 's'}"
+
+
 def parameters_line(found: Effective) -> str:
     """As AWS logs it (containers.md 7.4)."""
     strategy = "SINGLE_RECORD" if found.strategy == "SingleRecord" else "MULTI_RECORD"
@@ -245,7 +250,10 @@ def idle_instances(instances: int, objects: int) -> str | None:
     if instances <= objects:
         return None
     idle = instances - objects
-    return f"{instances} instances were asked for, and there are {objects} objects: {idle} instances are not started"
+    return (
+        f"{instances} instances were asked for, and there {'is' if objects == 1 else 'are'} {counted(objects, 'object')}: "
+        f"{counted(idle, 'instance')} {'is' if idle == 1 else 'are'} not started"
+    )
 
 
 def composite_etag(md5s: Sequence[bytes], digest: Any) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from slipway.core.transform_batches import SAMPLE, Bad, Batch, assembled, parted, stripped
 from slipway.core.transform_joins import BadRecord, Processing, results
 from slipway.core.transform_records import Framing, Whole
-from slipway.core.transforms import TransformOptions
+from slipway.core.transforms import TransformOptions, counted
 from slipway.data.transforms_calls import Caller, Refused, Result
 
 LEAF_RETRIES = 1
@@ -106,9 +106,10 @@ class Work:
             return list(assembled([processing.result(batch.records[0], result.body, batch.first)], self.options.lines))
         answers = results(result.body)
         if len(answers) != batch.count:
+            told, asked = counted(len(answers), "result"), counted(batch.count, "record")
             raise BadRecord(
-                f"the algorithm returned {len(answers)} results for {batch.count} records: they cannot be held against "
-                "each other. It must answer with one line for each record, in their order"
+                f"the algorithm returned {told} for {asked}: they cannot be held against each other. It must answer with one "
+                "line for each record, in their order"
             )
         rows = []
         for number, (record, answer) in enumerate(zip(batch.records, answers, strict=True)):

@@ -22,7 +22,7 @@ from slipway.core.transform_captures import Marks
 from slipway.core.transform_joins import Processing, kind_of
 from slipway.core.transform_paths import parse
 from slipway.core.transform_records import Broken, Split, framing
-from slipway.core.transforms import ERRORS, OUT, ClaimedObject, Effective, ObjectOutcome, Point, TransformOptions
+from slipway.core.transforms import ERRORS, OUT, ClaimedObject, Effective, ObjectOutcome, Point, TransformOptions, counted
 from slipway.data.asynchronous_calls import InputBroke
 from slipway.data.transforms_batches import Done, ObjectFailed, Work, error_line, place_of
 from slipway.data.transforms_budget import Budget
@@ -88,7 +88,7 @@ class ObjectRun:
         except BadInput as error:
             return self._outcome("failed", f"{error} (after record {max(self.records - 1, 0)})")
         except Broken as error:
-            return self._outcome("failed", f"{error}, after {self.records} records")
+            return self._outcome("failed", f"{error}, after {counted(self.records, 'record')}")
         except (ObjectsError, OSError) as error:
             what = f"{error.code}: {error.message}" if isinstance(error, ObjectsError) else str(error)
             return self._outcome("failed", what)

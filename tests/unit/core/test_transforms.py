@@ -84,7 +84,8 @@ def test_what_a_failed_job_says() -> None:
 
 def test_instances_without_an_object() -> None:
     assert idle_instances(2, 2) is None
-    assert "3 instances were asked for, and there are 2 objects" in str(idle_instances(3, 2))
+    assert idle_instances(3, 2) == "3 instances were asked for, and there are 2 objects: 1 instance is not started"
+    assert idle_instances(3, 1) == "3 instances were asked for, and there is 1 object: 2 instances are not started"
 
 
 def test_a_job_and_its_fleet_know_each_other() -> None:
