@@ -19,6 +19,7 @@ from slipway.backing.objects_errors import ObjectsError
 from slipway.backing.objects_staging import Staging
 from slipway.core.routing import Replica, RouteTable, Variant
 from slipway.core.transforms import ClaimedObject, Effective, ObjectOutcome, TransformOptions, effective
+from slipway.data.asynchronous_calls import AsyncCall
 from slipway.data.asynchronous_ledger import Link
 from slipway.data.asynchronous_places import AsyncVariant
 from slipway.data.lanes import Lane
@@ -40,16 +41,35 @@ BESIDE_SMALL = 40
 """The same, of objects that are small: what a claim and a settlement cost is shared by as many."""
 SMALL = 64 * 1024
 POLL_SECONDS = 5.0
+AWAY_SECONDS = 10.0
+"""For so long requests wait for a control that is away before they begin without it."""
 _RETRY_SECONDS = 0.5
 _PARAMETER_BYTES = 64 * 1024
 _PARAMETER_SECONDS = 10.0
 _PUBLISH_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
 
 
+class TransformVariant(AsyncVariant):
+    """Begins nothing while control is away: it could not be settled, and is done again should this process die as well."""
+
+    __slots__ = ()
+
+    def _room(self, call: AsyncCall) -> Lane | None:
+        assert isinstance(self.owner, TransformSlots)
+        return None if self.owner.away() else super()._room(call)
+
+    def resume(self) -> None:
+        """Look whether those who wait may begin now."""
+        self._serve()
+
+
 class TransformSlots(Slots):
     """The instances of the transform jobs of the current table, a variant each; a variant for each container of a pipeline."""
 
-    kinds = {"": AsyncVariant}  # noqa: RUF012 - as in Slots
+    kinds = {"": TransformVariant}  # noqa: RUF012 - as in Slots
+
+    away: Callable[[], bool] = staticmethod(lambda: False)
+    """Whether to wait for control; set by who knows."""
 
     def apply(self, table: RouteTable) -> None:
         ours = {
@@ -116,6 +136,9 @@ class InstanceFeed:
         return self.stages[0].variant.name
 
     def wake(self) -> None:
+        for slots in self.stages:
+            if isinstance(slots, TransformVariant):
+                slots.resume()
         self._hungry = True
         self.look()
 
@@ -265,8 +288,18 @@ class Transforms:
         self._leaving: list[InstanceFeed] = []
         self._tasks: set[asyncio.Task[None]] = set()
         self._stopping = False
+        self._away: float | None = None
+        """Since when control is away."""
+        slots.away = self._control_away
 
-    # ---- the link's side
+    def _control_away(self) -> bool:
+        """It is back within a second or so; if not, work goes on without it."""
+        if self.ledger.connected_now:
+            self._away = None
+            return False
+        now = asyncio.get_running_loop().time()
+        self._away = now if self._away is None else self._away
+        return now - self._away < AWAY_SECONDS
 
     def setup(self, channel: Channel) -> None:
         channel.on(WAKE, self.wake, tuple[str, ...])

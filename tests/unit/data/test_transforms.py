@@ -1,0 +1,64 @@
+"""A dispatcher's side of batch transform: requests wait for a control that is away, and not for ever."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from slipway.core.routing import Endpoint, Replica, RouteTable, Variant, endpoint_key
+from slipway.core.transforms import TransformOptions
+from slipway.data import transforms
+from slipway.data.lanes import DataLimits
+from slipway.data.transforms import Transforms, TransformSlots, TransformVariant
+from slipway.data.transforms_calls import Caller
+from tests.unit.data.workers import Worker, workers
+from tests.unit.http.serving import until
+
+OPTIONS = TransformOptions("arn:j", "out")
+KEY = endpoint_key("1", "r", "transform-job/j")
+
+
+def table(worker: Worker) -> RouteTable:
+    variant = Variant("instances", 1.0, (Replica("i-1", "i-1", "frames", (worker.address,)),))
+    return RouteTable(1, {KEY: Endpoint("1", "r", "transform-job/j", (variant,), transform=OPTIONS)})
+
+
+async def unused() -> Any:
+    """Nothing is staged here."""
+
+
+async def test_nothing_begins_while_control_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(transforms, "AWAY_SECONDS", 0.3)
+    slots = TransformSlots(DataLimits())
+    here = Transforms(slots, "a", unused, lambda: 0.0)
+    link = SimpleNamespace(channel=object())
+    here.ledger._link = cast("Any", link)
+    # No object is claimed here: only requests are looked at.
+    monkeypatch.setattr(Transforms, "may_claim", False)
+    async with workers(tmp_path, 1) as (worker,):
+        here.apply(table(worker))
+        variant = cast("TransformVariant", slots.endpoints[KEY].by_name["i-1"])
+        await until(lambda: bool(variant.lanes))
+        caller = Caller([variant], OPTIONS)
+        assert (await caller.ask(b"one", 0)).body == b"one"
+        link.channel = None
+        waiting = asyncio.create_task(caller.ask(b"two", 0))
+        await until(lambda: variant.waiting == 1)
+        here.look_everywhere()
+        assert len(worker.asked) == 1, "it waits"
+        link.channel = object()
+        here.look_everywhere()
+        assert (await waiting).body == b"two"
+        link.channel = None
+        waiting = asyncio.create_task(caller.ask(b"three", 0))
+        async with asyncio.timeout(5):
+            while not waiting.done():
+                here.look_everywhere()
+                await asyncio.sleep(0.05)
+        assert waiting.result().body == b"three", "control does not come back"
+        await here.stop()
+        slots.close()
