@@ -233,6 +233,6 @@ def test_quotas(sm: SageMaker) -> None:
 
 def test_later_operations_are_named_as_not_built(sm: SageMaker) -> None:
     with pytest.raises(ClientError) as caught:
-        sm.client.list_transform_jobs()
-    assert "ListTransformJobs" in caught.value.response["Error"]["Message"]
-    assert not hasattr(endpoints, "list_transform_jobs")
+        sm.client.list_model_packages()
+    assert "ListModelPackages" in caught.value.response["Error"]["Message"]
+    assert not hasattr(endpoints, "list_model_packages")

@@ -109,7 +109,7 @@ def test_xgboost_in_algorithm_mode(server: Deployments, tmp_path: Path) -> None:
     server.deploy("boosted", model, image=XGBOOST, environment={})
     csv = server.invoke("boosted", "0.25,0.75\n0.75,0.25", ContentType="text/csv").decode()
     assert [float(value) for value in csv.replace("\n", ",").strip(",").split(",")] == pytest.approx(wanted, rel=1e-5)
-    libsvm = server.invoke("boosted", "1:0.25 2:0.75\n1:0.75 2:0.25", ContentType="text/libsvm").decode()
+    libsvm = server.invoke("boosted", "0:0.25 1:0.75\n0:0.75 1:0.25", ContentType="text/libsvm").decode()
     assert [float(value) for value in libsvm.replace("\n", ",").strip(",").split(",")] == pytest.approx(wanted, rel=1e-5)
     answer = json.loads(server.invoke("boosted", "0.25,0.75", ContentType="text/csv", Accept="application/json"))
     assert answer["predictions"][0]["score"] == pytest.approx(wanted[0], rel=1e-5)

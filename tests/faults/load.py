@@ -55,8 +55,9 @@ def load(server: Deployments, name: str = "identity", clients: int = 4) -> Itera
 
 def role(server: Deployments, name: str) -> psutil.Process:
     """The role's process; waits for the one that takes a killed one's place."""
-    until(lambda: bool(server.processes(f"slipway.roles.{name}")), 15.0, f"a running {name}")
-    return server.processes(f"slipway.roles.{name}")[0]
+    found: list[psutil.Process] = []
+    until(lambda: bool(found.extend(server.processes(f"slipway.roles.{name}")) or found), 15.0, f"a running {name}")
+    return found[0]
 
 
 def hosts(server: Deployments) -> list[psutil.Process]:
