@@ -56,7 +56,12 @@ def load(server: Deployments, name: str = "identity", clients: int = 4) -> Itera
 def role(server: Deployments, name: str) -> psutil.Process:
     """The role's process; waits for the one that takes a killed one's place."""
     found: list[psutil.Process] = []
-    until(lambda: bool(found.extend(server.processes(f"slipway.roles.{name}")) or found), 15.0, f"a running {name}")
+
+    def there() -> bool:
+        found.extend(server.processes(f"slipway.roles.{name}"))
+        return bool(found)
+
+    until(there, 15.0, f"a running {name}")
     return found[0]
 
 
