@@ -20,6 +20,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import isal
+
 from slipway.core.replicas import Artifact
 from slipway.replicas import unpack
 from slipway.replicas.download import download
@@ -33,8 +35,9 @@ UNPACK_UID = 199_999
 """As root, the extractor runs as this user, who owns nothing else."""
 _UNPACK_SECONDS = 60.0
 _UNPACK_BYTES_PER_SECOND = 4 * 1024 * 1024
-_UNPACK = "import sys; sys.path.append(sys.argv.pop(1)); import unpack; unpack.main(sys.argv[1:], sys.stdout.write)"
+_UNPACK = "import sys; sys.path += sys.argv[1:3]; import unpack; unpack.main(sys.argv[3:], sys.stdout.write)"
 """Imported, since what is run by path is compiled anew each time; last on the path, after the standard library."""
+_PATHS = (os.path.dirname(unpack.__file__), os.path.dirname(os.path.dirname(isal.__file__)))
 
 Progress = Callable[[str], None]
 
@@ -194,7 +197,7 @@ class Artifacts:
         os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
         unpacking = await Unpacking.start(file, f"{making}/tree", self._bounds, artifact.source, artifact.size)
         try:
-            await download(artifact, self._service, self._host, file, progress, there=True)
+            await download(artifact, self._service, self._host, file, progress, grown=unpacking.grown)
             progress(f"unpacking {artifact.source}")
             counted = await unpacking.run()
         finally:
@@ -245,7 +248,7 @@ def _bytes_of(folder: str) -> int | None:
 
 
 class Unpacking:
-    """A limited child process that unpacks an archive: started while that is still being fetched, which takes as long."""
+    """A limited child process that unpacks an archive while that is still being fetched."""
 
     def __init__(self, process: asyncio.subprocess.Process, go: int, seconds: float, source: str) -> None:
         self._process = process
@@ -255,11 +258,12 @@ class Unpacking:
 
     @classmethod
     async def start(cls, archive: str, target: str, bounds: unpack.Bounds, source: str, size: int) -> Unpacking:
-        """`archive`: a file, which is complete when `run` is called; `size`: its bytes then."""
+        """`archive`: a file, which is complete when `run` is called; `size`: its bytes then. `grown` tells of more of it."""
         seconds = _UNPACK_SECONDS + size / _UNPACK_BYTES_PER_SECOND
         as_root = os.geteuid() == 0
         target_fd = os.open(target, os.O_RDONLY | os.O_DIRECTORY)
         wait_fd, go = os.pipe()
+        os.set_blocking(go, False)
         order = {
             "bytes": bounds.bytes,
             "entries": bounds.entries,
@@ -268,13 +272,14 @@ class Unpacking:
             "uid": UNPACK_UID if as_root else None,
             "target": target_fd,
             "go": wait_fd,
+            "size": size,
         }
         try:
             if as_root:
                 os.fchown(target_fd, UNPACK_UID, UNPACK_UID)
             with open(archive, "rb") as packed:  # noqa: ASYNC230  opening only
                 process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-I", "-S", "-c", _UNPACK, os.path.dirname(unpack.__file__), json.dumps(order),
+                    sys.executable, "-I", "-S", "-c", _UNPACK, *_PATHS, json.dumps(order),
                     stdin=packed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[target_fd, wait_fd], env={},
                 )  # fmt: skip
         except BaseException:
@@ -285,10 +290,14 @@ class Unpacking:
             os.close(wait_fd)
         return cls(process, go, seconds, source)
 
+    def grown(self) -> None:
+        """There is more of the archive. The child may have ended, and a full pipe wakes it as well."""
+        with contextlib.suppress(BrokenPipeError, BlockingIOError):
+            os.write(self._go, b"g")
+
     async def run(self) -> int:
         """The bytes unpacked. CannotRun with the child's reason."""
-        with contextlib.suppress(BrokenPipeError):
-            os.write(self._go, b"g")
+        self.grown()
         answer, words = await self._answer()
         if answer.get("kind") == "ok":
             return int(answer["bytes"])

@@ -25,14 +25,20 @@ class _Again(Exception):
 
 
 async def download(
-    artifact: Artifact, service: str, host: str, path: str, progress: Callable[[str], None], *, there: bool = False
+    artifact: Artifact,
+    service: str,
+    host: str,
+    path: str,
+    progress: Callable[[str], None],
+    *,
+    grown: Callable[[], None] | None = None,
 ) -> None:
-    """The object's bytes in `path`: a new file, or (`there`) an empty one.
+    """The object's bytes in `path`: a new file; or an empty one, where `grown` is told of each piece that is in it.
 
     CannotRun (fetch-missing, fetch-failed); retries until it is cancelled."""
-    fetching = _Fetch(artifact, Pool(service, PoolLimits(connections=1, idle=0)), host)
+    fetching = _Fetch(artifact, Pool(service, PoolLimits(connections=1, idle=0)), host, grown or _nobody)
     delay, most = _BACKOFF
-    new = 0 if there else os.O_CREAT | os.O_EXCL
+    new = os.O_CREAT | os.O_EXCL if grown is None else 0
     fd = await asyncio.to_thread(os.open, path, os.O_WRONLY | new | os.O_CLOEXEC, 0o600)
     try:
         while True:
@@ -50,10 +56,11 @@ async def download(
 
 
 class _Fetch:
-    def __init__(self, artifact: Artifact, pool: Pool, host: str) -> None:
+    def __init__(self, artifact: Artifact, pool: Pool, host: str, grown: Callable[[], None]) -> None:
         self._artifact = artifact
         self._pool = pool
         self._host = host
+        self._grown = grown
         self.done = 0
         """Bytes in the file."""
 
@@ -91,6 +98,7 @@ class _Fetch:
         if data:
             await asyncio.to_thread(_write_at, fd, data, self.done)
             self.done += len(data)
+            self._grown()
 
     async def _error_code(self, answer: ClientResponse) -> bytes:
         """Start of an error's body, which names S3's code; empty for a good answer."""
@@ -128,3 +136,7 @@ def _write_at(fd: int, data: bytes, offset: int) -> None:
     while data:
         written = os.pwrite(fd, data, offset)
         data, offset = data[written:], offset + written
+
+
+def _nobody() -> None:
+    """Nobody reads the file yet."""
