@@ -76,8 +76,12 @@ def test_from_zero_to_three_and_back(server: Deployments) -> None:
     assert {end["inferenceId"] for end in ends} == {request.id for request in requests}
     assert {end["invocationStatus"] for end in ends} == {"Completed"}
     until(lambda: instances() == 0, 120)
-    done = scaling.describe_scaling_activities(**VARIANT)["ScalingActivities"]
-    assert {activity["StatusCode"] for activity in done} == {"Successful"}
+
+    def activities() -> list[dict[str, Any]]:
+        return list(scaling.describe_scaling_activities(**VARIANT)["ScalingActivities"])
+
+    until(lambda: {activity["StatusCode"] for activity in activities()} == {"Successful"}, 30)
+    done = activities()
     assert done[0]["Cause"].endswith("in state ALARM triggered policy Invocations-ScalingPolicy")
     scaling.deregister_scalable_target(**VARIANT)
     server.sagemaker.delete_endpoint(EndpointName="adder")
