@@ -62,9 +62,6 @@ class Server:
 
     def ping(self) -> bool:
         """GET /ping, within PING_SECONDS."""
-        if not self.good.is_set() and self._only_loopback():
-            self.trouble = "loopback"
-            return False
         try:
             with socket.create_connection(("127.0.0.1", self.config.port), PING_SECONDS) as sock:
                 self.trouble = _ping(sock, self.config.port)
@@ -72,6 +69,8 @@ class Server:
             self.trouble = "refused"
         except OSError:
             self.trouble = "silent"
+        if not self.good.is_set() and self._only_loopback():  # after the ping: one that was answered has its listener open
+            self.trouble = "loopback"
         if self.trouble == "200":
             self.good.set()
         return self.trouble == "200"
