@@ -1,7 +1,17 @@
-"""Batch transform against a plain loop in one process over the same file: read it, predict_fn for each batch, write.
+"""Batch transform against plain loops in one process over the same files: read, predict_fn for each batch, write.
 
-Both use the interpreter and the functions of the model's environment, and batches of the same size. A job's time is from its
-first instance's being ready to the last output's being written: starting the model is not what is compared.
+Both use the interpreter and the functions of the model's environment, one thread each, batches of the same size, and the same
+objects (`OBJECTS` of `ROWS / OBJECTS` rows). A plain loop's time begins when its imports and its model are there, a job's when
+its first instance is ready (TransformStartTime) and ends with the last output's commit (TransformEndTime): starting models is
+not what is compared. A second instance's being later than the first is in the figure.
+
+One instance: records per second of the job against those of one plain loop over all objects.
+
+Two instances on two cores: two plain loops at once, each over half of the objects, are all that two cores can do. The job's
+cores also carry what reads, splits, joins and commits, and whatever else the machine does at that moment, so that the clock
+on the wall says little on a machine that others use as well. What is compared is records per CPU second *that the cores had to
+give*: cores x seconds, less what processes outside took (with the hypervisor's). What a side leaves idle counts as given, and
+slipway's own processes are no outsiders: on an idle machine this is the ratio of the two rates on the wall.
 """
 
 from __future__ import annotations
@@ -13,22 +23,18 @@ import os
 import statistics
 import subprocess
 import tempfile
-import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-import boto3
 import psutil
 
-from bench import report
-from bench.serving import IMAGE, SCRIPT, archive, image_python
-from slipway.cli import launch
+from bench import report, transform_jobs
+from bench.serving import IMAGE, image_python
+from bench.transform_jobs import SINGLE, Cores, Jobs
 
-ROWS = 400_000
+ROWS = 1_200_000
+OBJECTS = 12
 FIELDS = 20
-SMALL = 10_000
-"""Objects of the second comparison."""
 MODEL = """
 import numpy as np
 
@@ -53,121 +59,103 @@ import json, sys, time
 sys.path.insert(0, sys.argv[1])
 import inference
 model = inference.model_fn("")
-began = time.perf_counter()
-cpu = time.process_time()
-with open(sys.argv[2]) as source, open(sys.argv[3], "w") as target:
-    while lines := source.readlines(6 << 20):
-        rows = inference.predict_fn(inference.input_fn("".join(lines), "text/csv"), model)
-        target.write(inference.output_fn(rows, "text/csv")[0])
-print(json.dumps([time.perf_counter() - began, time.process_time() - cpu]))
+print("ready", flush=True)
+sys.stdin.readline()
+began = time.time()
+for path in sys.argv[3:]:
+    with open(path) as source, open(path + sys.argv[2], "w") as target:
+        while lines := source.readlines(6 << 20):
+            rows = inference.predict_fn(inference.input_fn("".join(lines), "text/csv"), model)
+            target.write(inference.output_fn(rows, "text/csv")[0])
+print(json.dumps([began, time.time()]), flush=True)
 """
+
+Span = tuple[float, float]
+"""Moments of time.time."""
 
 
 def run(arguments: argparse.Namespace) -> None:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="slipway-bench-")))
-        launched = launch.start(folder / "data", [])
-        stack.callback(launch.stop, launched)
-        bench = _Bench(folder, launched)
+        bench = _Bench(folder, stack.enter_context(transform_jobs.running()))
         cores = min(2, len(os.sched_getaffinity(0)))
-        alone: list[float] = []
-        together: list[float] = []
-        jobs: dict[int, list[float]] = {1: [], 2: []}
+        loops: dict[int, list[_Taken]] = {1: [], cores: []}
+        jobs: dict[int, list[_Taken]] = {1: [], 2: []}
         for number in range(arguments.rounds):
-            alone.append(bench.loops(1))
-            together.append(bench.loops(cores))
+            for count, found in loops.items():
+                found.append(bench.loops(count))
             for instances, found in jobs.items():
-                found.append(bench.job(f"large-{number}-{instances}", "large/", instances, MaxConcurrentTransforms=1))
-        plain = statistics.median(alone)
-        print(f"  a plain loop: {ROWS / plain:,.0f} records/s ({plain:.2f} s)")
-        for instances, found in jobs.items():
-            taken = statistics.median(found)
-            print(f"  {instances} instance(s): {ROWS / taken:,.0f} records/s ({taken:.2f} s)")
-        report.verdict("records/s of one instance, against a plain loop", plain / statistics.median(jobs[1]), 0.9, 1.0)
-        at_once = statistics.median(together) / cores
-        print(f"  {cores} plain loops at once: {ROWS / at_once:,.0f} records/s")
-        report.verdict(
-            f"records/s of two instances, against {cores} loops at once", at_once / statistics.median(jobs[2]), 0.9, 1.0
-        )
-        bench.memory_of(bench.dispatcher)
-        one = bench.job("one-object", "one", 1)
-        many = bench.job("small", "small/", 1)
-        print(f"  {SMALL:,} objects of one record: {SMALL / many:,.0f} objects/s; one object of them all: {one:.2f} s")
+                found.append(bench.job(f"large-{number}-{instances}", instances))
+        for title, side in (("plain loop(s)", loops), ("instance(s)", jobs)):
+            for count, found in side.items():
+                wall, given, used = (statistics.median(each[at] for each in found) for at in range(3))
+                said = f"{wall:.2f} s, {used:.2f} CPU seconds of {given:.2f} that the cores had"
+                print(f"  {count} {title}: {ROWS / wall:,.0f} records/s ({said})")
+        one = statistics.median(each[0] for each in loops[1]) / statistics.median(each[0] for each in jobs[1])
+        report.verdict("records/s of one instance, against a plain loop", one, 0.9, 1.0)
+        two = statistics.median(each[1] for each in loops[cores]) / statistics.median(each[1] for each in jobs[2])
+        title = f"records per CPU second given, two instances against {cores} loops at once"
+        report.verdict(title, two, 0.9, 1.0)
+        print(f"  memory of the dispatcher after it: {bench.jobs.role('dispatcher').memory_full_info().pss / 1e6:.0f} MB (PSS)")
+
+
+_Taken = tuple[float, float, float]
+"""Seconds, CPU seconds that the cores had, CPU seconds that were used."""
 
 
 class _Bench:
-    def __init__(self, folder: Path, launched: launch.Launched) -> None:
+    def __init__(self, folder: Path, jobs: Jobs) -> None:
         self.folder = folder
-        environment = launched.environment
-        place: dict[str, Any] = {
-            "endpoint_url": environment["AWS_ENDPOINT_URL"],
-            "aws_access_key_id": environment["AWS_ACCESS_KEY_ID"],
-            "aws_secret_access_key": environment["AWS_SECRET_ACCESS_KEY"],
-            "region_name": environment["AWS_REGION"],
-        }
-        self.s3, self.sagemaker = boto3.client("s3", **place), boto3.client("sagemaker", **place)
-        self.process = psutil.Process(launched.process.pid)
+        self.jobs = jobs
         self.python = image_python(IMAGE)
         (folder / "inference.py").write_text(MODEL)
         (folder / "loop.py").write_text(LOOP)
         line = ",".join(f"{0.37 * n:.4f}" for n in range(FIELDS))
-        lines = [f"{number % 97}.5,{line[line.index(',') + 1 :]}\n" for number in range(ROWS)]
-        (folder / "in.csv").write_text("".join(lines))
-        self.s3.create_bucket(Bucket="bench")
-        half = ROWS // 2
-        for number, part in enumerate((lines[:half], lines[half:])):
-            self.s3.put_object(Bucket="bench", Key=f"large/{number}", Body="".join(part).encode())
-        self.s3.put_object(Bucket="bench", Key="one", Body="".join(lines[:SMALL]).encode())
-        with ThreadPoolExecutor(32) as pool:
-            list(
-                pool.map(
-                    lambda n: self.s3.put_object(Bucket="bench", Key=f"small/{n:05}", Body=lines[n].encode()), range(SMALL)
-                )
-            )
-        self.s3.put_object(Bucket="bench", Key="model.tar.gz", Body=archive(MODEL, None))
-        container = {
-            "Image": IMAGE,
-            "ModelDataUrl": "s3://bench/model.tar.gz",
-            "Environment": {**SCRIPT, "SAGEMAKER_MODEL_SERVER_WORKERS": "1"},
-        }
-        role = "arn:aws:iam::123456789012:role/service"
-        self.sagemaker.create_model(ModelName="m", ExecutionRoleArn=role, PrimaryContainer=container)
-        self.job("warm", "one", 1)
+        rest = line[line.index(",") + 1 :]
+        self.files: list[str] = []
+        for part in range(OBJECTS):
+            rows = range(part * ROWS // OBJECTS, (part + 1) * ROWS // OBJECTS)
+            data = "".join(f"{number % 97}.5,{rest}\n" for number in rows).encode()
+            path = folder / f"{part:03}.csv"
+            path.write_bytes(data)
+            self.files.append(str(path))
+            jobs.s3.put_object(Bucket="bench", Key=f"large/{path.name}", Body=data)
+        jobs.model("m", MODEL, 1)
+        self.job("warm", 1)
 
-    @property
-    def dispatcher(self) -> psutil.Process:
-        return next(p for p in self.process.children(recursive=True) if "slipway.roles.dispatcher" in p.cmdline())
-
-    def loops(self, count: int) -> float:
-        """Seconds of the slowest of so many plain loops at once, each over the whole file."""
-        command = [self.python, str(self.folder / "loop.py"), str(self.folder), str(self.folder / "in.csv")]
-        single = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    def loops(self, count: int) -> _Taken:
+        """So many plain loops at once, which share the files."""
+        single = {**os.environ, **SINGLE}
+        command = [self.python, str(self.folder / "loop.py"), str(self.folder)]
         begun = [
-            subprocess.Popen([*command, str(self.folder / f"out-{number}.csv")], stdout=subprocess.PIPE, env=single)
+            subprocess.Popen(
+                [*command, ".out", *self.files[number::count]],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=single,
+                text=True,
+            )
             for number in range(count)
         ]
-        return max(float(json.loads(each.communicate()[0])[0]) for each in begun)
+        for each in begun:
+            assert each.stdout is not None
+            each.stdout.readline()
+        cores = Cores(psutil.Process())
+        for each in begun:
+            assert each.stdin is not None
+            each.stdin.write("go\n")
+            each.stdin.flush()
+        spans: Sequence[Span] = [json.loads(each.communicate()[0]) for each in begun]
+        cores.close()
+        return _taken(cores, min(span[0] for span in spans), max(span[1] for span in spans))
 
-    def job(self, name: str, prefix: str, instances: int, **more: Any) -> float:
-        """Seconds from its first instance's being there to its end."""
-        self.sagemaker.create_transform_job(
-            TransformJobName=name,
-            ModelName="m",
-            TransformInput={
-                "DataSource": {"S3DataSource": {"S3DataType": "S3Prefix", "S3Uri": f"s3://bench/{prefix}"}},
-                "ContentType": "text/csv",
-                "SplitType": "Line",
-            },
-            TransformOutput={"S3OutputPath": f"s3://bench/out/{name}", "AssembleWith": "Line", "Accept": "text/csv"},
-            TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": instances},
-            Environment={"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
-            **more,
-        )
-        while (told := self.sagemaker.describe_transform_job(TransformJobName=name))["TransformJobStatus"] == "InProgress":
-            time.sleep(0.01)
-        if told["TransformJobStatus"] != "Completed":
-            raise RuntimeError(told["FailureReason"])
-        return float((told["TransformEndTime"] - told["TransformStartTime"]).total_seconds())
+    def job(self, name: str, instances: int) -> _Taken:
+        cores = Cores(self.jobs.keeper)
+        self.jobs.create(name, "m", "large/", instances, {}, MaxConcurrentTransforms=1)
+        begun, ended = self.jobs.ended(name)
+        cores.close()
+        return _taken(cores, begun, ended)
 
-    def memory_of(self, process: psutil.Process) -> None:
-        print(f"  memory of the dispatcher after it: {process.memory_full_info().pss / 1e6:.0f} MB (PSS)")
+
+def _taken(cores: Cores, begun: float, ended: float) -> _Taken:
+    return ended - begun, *cores.given(begun, ended)
