@@ -58,7 +58,8 @@ class SimDispatcher:
         found = [f"job {id}" for id in self.dispatch._jobs]
         found += [f"held {id}" for id in self.dispatch.ledger._held]
         found += [f"{feed.key} has {feed.active} active" for feed in self.dispatch._feeds.values() if feed.active]
-        found += [f"weight {self.dispatch.ledger.weight}"] if self.dispatch.ledger.weight else []
+        weight = self.dispatch.ledger.settlements.weight
+        found += [f"weight {weight}"] if weight else []
         for endpoint in self.slots.endpoints.values():
             for variant in endpoint.by_name.values():
                 found += [f"lane {lane.address} busy {lane.busy}" for lane in variant.lanes if lane.busy]

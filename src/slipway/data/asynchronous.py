@@ -14,16 +14,15 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import msgspec
-
 from slipway.backing.objects_errors import ObjectsError
 from slipway.backing.objects_staging import Staging
 from slipway.core.asynchronous import AsyncOptions, Claimed, Outcome
 from slipway.core.routing import RouteTable
 from slipway.data.asynchronous_exchange import Exchange, Surroundings
-from slipway.data.asynchronous_ledger import Ledger, Link, Verdict
+from slipway.data.asynchronous_ledger import Ledger
 from slipway.data.asynchronous_places import AsyncSlots, AsyncVariant
-from slipway.link.channel import Channel, LinkClosed, LinkError
+from slipway.data.settlements import UNHEARD, Link, Verdict
+from slipway.link.channel import Channel
 from slipway.link.claims import CANCEL, WAKE, Started
 
 logger = logging.getLogger(__name__)
@@ -118,7 +117,7 @@ class Feed:
         began = loop.time()
         try:
             found = await self._owner.ledger.claim(self.key, room)
-        except (LinkClosed, LinkError, TimeoutError, msgspec.MsgspecError) as error:
+        except UNHEARD as error:
             logger.warning("claim-failed", extra={"endpoint": self.key, "error": repr(error)})
             self._hungry = True
             await asyncio.sleep(_RETRY_SECONDS)
@@ -259,7 +258,8 @@ class Dispatch:
     def may_claim(self) -> bool:
         if self._stopping or self._link is None or self._link.channel is None:
             return False
-        return self.ledger.unsettled < UNSETTLED and self.ledger.weight < UNSETTLED_BYTES
+        waiting = self.ledger.settlements
+        return waiting.unsent < UNSETTLED and waiting.weight < UNSETTLED_BYTES
 
     async def _poll(self) -> None:
         while True:

@@ -20,9 +20,9 @@ from slipway.backing.objects_staging import Staging
 from slipway.core.routing import Replica, RouteTable, Variant
 from slipway.core.transforms import ClaimedObject, Effective, ObjectOutcome, TransformOptions, effective
 from slipway.data.asynchronous_calls import AsyncCall
-from slipway.data.asynchronous_ledger import Link
 from slipway.data.asynchronous_places import AsyncVariant
 from slipway.data.lanes import Lane
+from slipway.data.settlements import UNHEARD, Link
 from slipway.data.slots import EndpointSlots, Slots
 from slipway.data.transforms_budget import Budget, budget_for
 from slipway.data.transforms_calls import Caller
@@ -30,7 +30,7 @@ from slipway.data.transforms_ledger import TransformLedger
 from slipway.data.transforms_object import LeaseLost, ObjectRun, Place
 from slipway.http.client import ConnectFailed, NoAnswer
 from slipway.http.messages import BodyTooLarge, ClientGone
-from slipway.link.channel import Channel, LinkClosed, LinkError
+from slipway.link.channel import Channel
 from slipway.link.transforms import CANCEL, WAKE, Held, Parameters
 
 logger = logging.getLogger(__name__)
@@ -167,7 +167,7 @@ class InstanceFeed:
     async def _claim(self, room: int) -> None:
         try:
             claimed = await self._owner.ledger.claim(self.job.options.job, room)
-        except (LinkClosed, LinkError, TimeoutError, msgspec.MsgspecError) as error:
+        except UNHEARD as error:
             logger.warning("transform-claim-failed", extra={"job": self.job.options.job, "error": repr(error)})
             await asyncio.sleep(_RETRY_SECONDS)
             claimed = ()
@@ -294,7 +294,7 @@ class Transforms:
 
     def _control_away(self) -> bool:
         """It is back within a second or so; if not, work goes on without it."""
-        if self.ledger.connected_now:
+        if self.ledger.channel is not None:
             self._away = None
             return False
         now = asyncio.get_running_loop().time()
@@ -364,7 +364,7 @@ class Transforms:
             found = effective(job.options, told, workers if lane.ours else 1)
             await self.ledger.parameters(Parameters(job.options.job, lane.instance, found))
             job.found = found
-        except (LinkClosed, LinkError, TimeoutError, msgspec.MsgspecError) as error:
+        except UNHEARD as error:
             logger.warning("parameters-not-told", extra={"job": job.options.job, "error": repr(error)})
             await asyncio.sleep(_RETRY_SECONDS)
         finally:
@@ -390,7 +390,7 @@ class Transforms:
 
     @property
     def may_claim(self) -> bool:
-        return not self._stopping and self.ledger.connected_now
+        return not self._stopping and self.ledger.channel is not None
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)

@@ -344,7 +344,7 @@ async def test_settlements_share_commits_while_requests_queue(tmp_path: Path, mo
         found.control.submit(*(found.control.request() for _ in range(100)))
         await found.control.settled(100)
         assert len(found.control.batches) < 25
-        monkeypatch.setattr("slipway.data.asynchronous_ledger.GATHER_SECONDS", 3600.0)
+        monkeypatch.setattr("slipway.data.settlements.GATHER_SECONDS", 3600.0)
         found.control.submit(found.control.request())
         await found.control.settled(101)
 
@@ -448,7 +448,7 @@ async def test_work_goes_on_while_control_is_away(tmp_path: Path) -> None:
         await until(lambda: len(found.control.held) == 3)
         await found.control.close()
         gate.open.set()
-        await until(lambda: found.dispatch.ledger.unsettled == 3)
+        await until(lambda: found.dispatch.ledger.settlements.unsent == 3)
         await found.control.open()
         assert len(await found.control.settled(3)) == 3
 
