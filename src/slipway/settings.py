@@ -43,8 +43,9 @@ class Limits:
     """Attempts whose worker died under them, before a request fails as a dead letter."""
     async_kept_seconds: float = 7 * 86_400.0
     """How long the record of a settled request is kept, for status and replay."""
-    model_wait_seconds: float = 60.0
-    """How long a request waits for its model to be loaded; then 429 (ModelNotReadyException), and the load goes on."""
+    model_wait_seconds: float = 58.0
+    """How long a request waits for its model to be loaded; then 429 (ModelNotReadyException), and the load goes on. AWS has
+    60 s, at which boto3 itself stops reading: it would meet a timeout of its own in place of the error that it retries."""
     model_load_seconds: float = 360.0
     """One load of a multi-model endpoint's model, download included."""
     model_memory_share: float = 0.8

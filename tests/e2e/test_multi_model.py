@@ -230,7 +230,10 @@ def test_a_bad_model_is_its_own_affair(fleet: Fleet) -> None:
             assert (code, status, told["OriginalStatusCode"]) == ("ModelError", 424, 500)
             assert "it does not want to" in message
             assert fleet.refused_at_last("dies.tar.gz")[3]["OriginalStatusCode"] == 500
-            assert fleet.refused_at_last("huge.tar.gz")[3]["OriginalStatusCode"] == 507
+            told = fleet.refused_at_last("huge.tar.gz")[3]
+            assert told["OriginalStatusCode"] == 507
+            assert "Models of this instance may take 204 MiB together: choose" in told["OriginalMessage"]
+            assert "fine.tar.gz" in fleet.loaded()
             assert fleet.refused("late.tar.gz")[:2] == ("ModelNotReadyException", 429)
             code, _, message, told = fleet.refused("fine.tar.gz", "crash")
             assert (code, told["OriginalStatusCode"]) == ("ModelError", 0)
@@ -242,6 +245,8 @@ def test_a_bad_model_is_its_own_affair(fleet: Fleet) -> None:
         with contextlib.suppress(ClientError):  # the one that was with the crashed process
             assert asking.result(30) > 10
     assert fleet.ask("fine.tar.gz") == "fine:x"
+    for words in ("[slipway] model huge.tar.gz: loading it as ", "model fine.tar.gz", "its process ended"):
+        until(lambda words=words: words in fleet.server.log(fleet.name), 10.0, words)  # type: ignore[misc]
 
 
 def test_least_recently_used_goes_when_memory_is_short(fleet: Fleet) -> None:
@@ -290,6 +295,7 @@ def test_pinned_models_stay(fleet: Fleet) -> None:
     fleet.models("unpin", "pin0.tar.gz")
     fleet.models("preload", "a.tar.gz")
     assert not fleet.loaded()["pin0.tar.gz"]["pinned"]
+    assert fleet.models("unpin", "pin0.tar.gz")["was_pinned"] is False
 
 
 def test_a_replacement_loads_what_is_pinned_and_a_later_endpoint_of_that_name_does_not(server: Deployments) -> None:

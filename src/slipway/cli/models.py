@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from slipway.cli.options import UsageError, add_location
 from slipway.cli.own_routes import call
+from slipway.core.models import WHY_UNLOADED
 
 EXAMPLE = (
     "  slipway models my-endpoint\n"
@@ -19,13 +20,6 @@ EXAMPLE = (
     "  slipway models my-endpoint unpin paris/model.tar.gz"
 )
 SHOWN_EVICTIONS = 15
-_WHY = {
-    "memory": "its memory was needed",
-    "replaced": "a newer version is loaded",
-    "disabled": "ModelCacheSetting is Disabled",
-    "asked": "it was asked for",
-    "gone": "its process ended",
-}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +43,8 @@ def run(args: argparse.Namespace) -> int:
     query = f"?target={quote(args.target, safe='')}" + ("&everywhere=1" if args.everywhere else "")
     found = call(args, "POST", f"{path}/{args.action}{query}", region=args.region)
     done = {"pin": "loaded and pinned", "preload": "loaded", "unpin": "not pinned any more"}[args.action]
+    if args.action == "unpin" and not found["was_pinned"]:
+        done = "it was not pinned"
     print(json.dumps(found) if args.json else f"{args.target}: {done}")
     return 0
 
@@ -62,7 +58,8 @@ def shown(found: Mapping[str, Any]) -> Iterator[str]:
             f"{_mib(replica['used'])} of {_mib(replica['budget'])}" if replica["measured"] else "memory is its own matter"
         )
         loaded = sum(row["state"] == "loaded" for row in replica["models"])
-        yield f"{found['endpoint']}/{replica['variant']} {replica['replica']}: {loaded} models loaded, {measured}"
+        models = "1 model" if loaded == 1 else f"{loaded} models"
+        yield f"{found['endpoint']}/{replica['variant']} {replica['replica']}: {models} loaded, {measured}"
         yield f"  models below {replica['prefix']}" + ("" if replica["cached"] else " (ModelCacheSetting Disabled)")
         width = max((len(row["target"]) for row in replica["models"]), default=0)
         for row in replica["models"]:
@@ -70,7 +67,7 @@ def shown(found: Mapping[str, Any]) -> Iterator[str]:
         if replica["evictions"]:
             yield "  unloaded, newest first:"
         for past in replica["evictions"][:SHOWN_EVICTIONS]:
-            why = _WHY.get(past["why"], past["why"])
+            why = WHY_UNLOADED.get(past["why"], past["why"])
             yield f"    {_clock(past['at'])} {past['target']} ({_mib(past['bytes'])}, {past['uses']} uses): {why}"
 
 

@@ -286,9 +286,11 @@ def _together(usage: Sequence[Usage]) -> list[Usage]:
     for each in usage:
         if each.container:
             id = instance_of(each.id)
-            before = found.get(id, replace(each, id=id, container="", cpu_seconds=0.0, memory_bytes=0))
+            before = found.get(id, replace(each, id=id, container="", cpu_seconds=0.0, memory_bytes=0, loaded_models=None))
             cpu, memory = before.cpu_seconds + each.cpu_seconds, before.memory_bytes + each.memory_bytes
-            found[id] = replace(before, cpu_seconds=cpu, memory_bytes=memory)
+            models = [count for count in (before.loaded_models, each.loaded_models) if count is not None]
+            loaded = sum(models) if models else None
+            found[id] = replace(before, cpu_seconds=cpu, memory_bytes=memory, loaded_models=loaded)
     return list(found.values())
 
 

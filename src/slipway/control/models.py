@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from slipway.control.specs import Missing, ObjectHead
@@ -57,7 +57,7 @@ class ModelKeeper(Protocol):
 
     async def load_model(self, order: ModelLoad, timeout: float) -> ModelAnswer: ...
     async def unload_model(self, order: ModelUnload) -> None: ...
-    async def pin_model(self, order: ModelPin) -> None: ...
+    async def pin_model(self, order: ModelPin) -> bool: ...
     async def keep_pins(self, owners: tuple[str, ...]) -> None: ...
     async def drop_pins(self, owner: str) -> None: ...
     async def models(self, replica: str) -> ModelsSeen | None: ...
@@ -103,7 +103,7 @@ class ModelDesk:
         self._spawn(self._dismiss(ModelUnload(done.replica, done.hash, "disabled", files=True)))
 
     async def _order(
-        self, replica: str, models: Models, target: str, uses: Mapping[str, tuple[float, int]], pin: bool = False
+        self, replica: str, models: Models, target: str, uses: Mapping[str, tuple[float, int]]
     ) -> ModelLoad | ModelAnswer:
         place = _location(models, target)
         if place is None:
@@ -120,7 +120,7 @@ class ModelDesk:
         url = self._world.presign(models.account, place.bucket, place.key, seconds)
         hash = model_hash(models.prefix, target, etag)
         artifact = Artifact(f"{MODELS_DIR}/{hash}", f"s3://{place.bucket}/{place.key}", url, etag, head.size)
-        return ModelLoad(replica, target, hash, artifact, pin, uses)
+        return ModelLoad(replica, target, hash, artifact, uses)
 
     async def _load(self, order: ModelLoad) -> ModelAnswer:
         try:
@@ -186,23 +186,36 @@ class ModelDesk:
         return found or None
 
     async def preload(self, arn: str, target: str, *, pin: bool, everywhere: bool = False) -> list[ModelAnswer] | None:
-        """Have it loaded by the replica that its requests go to first (or by all), and kept there with `pin`."""
+        """Have it loaded by the replica that its requests go to first (or by all), and with `pin` kept by all that have it.
+
+        None: there is no such endpoint. What cannot be loaded is not pinned. Empty: no replica is ready.
+        """
         parts = self._of(arn)
         answers = []
-        for _variant, models, replicas in parts:
+        for variant, models, replicas in parts:
             ids = _ranked(target, replicas)
             for id in ids if everywhere else ids[:1]:
-                order = await self._order(id, models, target, {}, pin)
-                answers.append(order if isinstance(order, ModelAnswer) else await self._load(order))
+                answers.append(await self._preload(id, models, target, ModelPin(arn, variant, target, True) if pin else None))
         return answers if parts else None
 
-    async def unpin(self, arn: str, target: str) -> bool:
-        """False: there is no such endpoint."""
+    async def _preload(self, replica: str, models: Models, target: str, pin: ModelPin | None) -> ModelAnswer:
+        """Pinned before it is loaded, so that whoever unpins it meanwhile has the last word."""
+        order = await self._order(replica, models, target, {})
+        if isinstance(order, ModelAnswer):
+            return order
+        if pin is not None and pin.owner not in self._world.routed():
+            return ModelAnswer(LATE, order.hash, message="the endpoint is gone")
+        changed = pin is not None and await self._world.keeper.pin_model(pin)
+        answer = await self._load(order)
+        if pin is not None and changed and answer.state != LOADED:
+            await self._world.keeper.pin_model(replace(pin, pinned=False))
+        return answer
+
+    async def unpin(self, arn: str, target: str) -> bool | None:
+        """Whether it was pinned; None: there is no such endpoint."""
         parts = self._of(arn)
-        for _variant, _models, replicas in parts:
-            for replica in replicas:
-                await self._world.keeper.pin_model(ModelPin(replica, target, False))
-        return bool(parts)
+        changed = [await self._world.keeper.pin_model(ModelPin(arn, variant, target, False)) for variant, _, _ in parts]
+        return any(changed) if parts else None
 
     # ---- pins
 
@@ -236,7 +249,7 @@ class ModelDesk:
             if others and all(target in has[id] for id in others):
                 wanted |= came.intersection(has)
             for id in sorted(id for id in wanted if target not in has[id]):
-                order = await self._order(id, models, target, {}, True)
+                order = await self._order(id, models, target, {})
                 answer = order if isinstance(order, ModelAnswer) else await self._load(order)
                 logger.info("pinned-model-loaded", extra={"replica": id, "model": answer.hash, "state": answer.state})
 

@@ -21,6 +21,15 @@ LOADED, MISSING, INVALID, FAILED, LATE = "loaded", "missing", "invalid", "failed
 """How a request for a model ends: it is there; no such object; the name or the archive is none; the container refused it;
 nobody could say in time."""
 
+WHY_UNLOADED = {
+    "memory": "its memory was needed",
+    "replaced": "a newer version is loaded",
+    "disabled": "ModelCacheSetting is Disabled",
+    "asked": "it was asked for",
+    "gone": "its process ended",
+}
+"""In words, by `ModelEvent.why`."""
+
 _ESCAPED = re.compile(r"%(?:2e|2f|5c|25|00)", re.IGNORECASE)
 
 
@@ -70,7 +79,6 @@ class ModelLoad:
     target: str
     hash: str
     artifact: Artifact
-    pin: bool = False
     uses: Mapping[str, tuple[float, int]] = field(default_factory=dict)
 
 
@@ -85,7 +93,11 @@ class ModelUnload:
 
 @dataclass(frozen=True, slots=True)
 class ModelPin:
-    replica: str
+    """Of an endpoint's variant, whichever instances it has at the moment."""
+
+    owner: str
+    """The endpoint's ARN."""
+    variant: str
     target: str
     pinned: bool
 

@@ -45,8 +45,8 @@ def failure_reason(
         told = [_for_job(opening, trouble.variant) if job else opening]
         if trouble.was_ready and number == 0:
             told.append(f"It started, and then ended {trouble.crashes} times.")
-        told.append(_sentence(failure.message.removeprefix(f"{address}: ") if address else failure.message))
-        told.append(_sentence(failure.mend))
+        told.append(sentence(failure.message.removeprefix(f"{address}: ") if address else failure.message))
+        told.append(sentence(failure.mend))
         # Each is heard, also beside one that has much to say.
         parts.append(" ".join(part for part in told if part)[:most])
     if kept is not None:
@@ -91,7 +91,7 @@ def _opening(failure: Failure, variant: str, url: str) -> str:
     )
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
     """With a capital letter, unless it begins with a name (`requirements.txt`, `model_fn`), and a full stop."""
     text = text.strip()
     if re.match(r"[a-z]+[ ,]", text):

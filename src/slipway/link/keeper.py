@@ -83,7 +83,8 @@ class ModelKeeping(Protocol):
     async def unload_model(self, order: ModelUnload) -> None:
         """Unless it is in use."""
 
-    async def pin_model(self, order: ModelPin) -> None: ...
+    async def pin_model(self, order: ModelPin) -> bool:
+        """Whether that changed anything."""
 
     async def keep_pins(self, owners: tuple[str, ...]) -> None:
         """Forget pins of all other endpoints (ARNs)."""
@@ -221,8 +222,9 @@ class KeeperClient:
     async def unload_model(self, order: ModelUnload) -> None:
         await self._link.request("model-unload", order, timeout=self._timeout)
 
-    async def pin_model(self, order: ModelPin) -> None:
-        await self._link.request("model-pin", order, timeout=self._timeout)
+    async def pin_model(self, order: ModelPin) -> bool:
+        changed: bool = await self._link.request("model-pin", order, bool, timeout=self._timeout)
+        return changed
 
     async def keep_pins(self, owners: tuple[str, ...]) -> None:
         await self._link.request("model-pins-keep", owners, timeout=self._timeout)

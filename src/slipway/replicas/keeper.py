@@ -70,8 +70,6 @@ class Keeper:
         replica = self._replicas.get(order.replica)
         if replica is None or replica.residency is None:
             return ModelAnswer(LATE, order.hash, message="the replica does not serve")
-        if order.pin:
-            await self._pins.set(replica.spec.owner, replica.spec.variant, order.target, True)
         return await replica.residency.load(order)
 
     async def unload_model(self, order: ModelUnload) -> None:
@@ -80,13 +78,10 @@ class Keeper:
         if replica is not None and replica.residency is not None:
             await replica.residency.unload(order.hash, order.why, files=order.files)
 
-    async def pin_model(self, order: ModelPin) -> None:
-        """Keep a model loaded, or not any more; kept for the endpoint's variant on this node."""
-        replica = self._replicas.get(order.replica)
-        if replica is not None:
-            await self._pins.set(replica.spec.owner, replica.spec.variant, order.target, order.pinned)
-            if replica.residency is not None:
-                replica.residency.pin(order.target, order.pinned)
+    async def pin_model(self, order: ModelPin) -> bool:
+        """Keep a model once it is loaded, or not any more; in all instances of the endpoint's variant on this node, also later
+        ones. Whether that changed anything."""
+        return await self._pins.set(order.owner, order.variant, order.target, order.pinned)
 
     async def keep_pins(self, owners: Sequence[str]) -> None:
         """These endpoints are all there are."""

@@ -40,6 +40,7 @@ class _Page(msgspec.Struct):
 class _Words(msgspec.Struct):
     message: str = ""
     bytes: int = 0
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +50,8 @@ class Reply:
     """The body, or what of it is for people."""
     bytes: int = 0
     """Memory of the loaded model, where the container measures it."""
+    alone: bool = False
+    """Of a 507 of our own host: the model is too large by itself, nobody who went would help it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ class ModelContainer:
         except msgspec.DecodeError:
             words = _Words()
         text = words.message if self.ours and words.message else answer[: 4 * _MAX_WORDS].decode("utf-8", "replace")
-        return Reply(status, text[:_MAX_WORDS], words.bytes)
+        return Reply(status, text[:_MAX_WORDS], words.bytes, self.ours and words.alone)
 
     async def _request(self, method: str, target: str, seconds: float | None, body: bytes) -> tuple[int, bytes]:
         headers = [(b"host", b"localhost")]

@@ -1,12 +1,19 @@
-"""Which models of which endpoint are pinned on this node: kept in a file, so that a replaced replica keeps them as well."""
+"""Which models of which endpoint are pinned on this node: kept in a file, so that a replaced replica keeps them as well.
+
+The one place where it is known: replicas look here whenever they decide who has to go, and keep no list of their own, so that
+whatever was said last holds, however long it takes to load a model.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import json
+import logging
 import os
 from collections.abc import Collection, Sequence
+
+logger = logging.getLogger(__name__)
 
 
 class Pins:
@@ -23,9 +30,11 @@ class Pins:
     def of(self, owner: str, variant: str) -> tuple[str, ...]:
         return tuple(self._pins.get(f"{owner}/{variant}", ()))
 
-    async def set(self, owner: str, variant: str, target: str, pinned: bool) -> None:
-        """Durable as far as a rename is: a pin is a wish about speed."""
+    async def set(self, owner: str, variant: str, target: str, pinned: bool) -> bool:
+        """Whether that changed anything. It holds at once, and is durable as far as a rename is: a wish about speed."""
         key = f"{owner}/{variant}"
+        if (target in self._pins.get(key, ())) == pinned:
+            return False
         targets = [each for each in self._pins.get(key, []) if each != target]
         if pinned:
             targets.append(target)
@@ -34,6 +43,7 @@ class Pins:
         else:
             self._pins.pop(key, None)
         await self._save()
+        return True
 
     async def keep(self, owners: Collection[str]) -> None:
         """Forget those of all other endpoints."""
@@ -50,9 +60,13 @@ class Pins:
             await self._save()
 
     async def _save(self) -> None:
-        if self._path is not None:
-            async with self._saving:
+        if self._path is None:
+            return
+        async with self._saving:
+            try:
                 await asyncio.to_thread(_write, self._path, json.dumps(self._pins))
+            except OSError as error:
+                logger.warning("pins-not-saved", extra={"error": str(error)})
 
 
 def _write(path: str, text: str) -> None:

@@ -31,7 +31,8 @@ from slipway.core.models import (
     ModelSeen,
     ModelsSeen,
 )
-from slipway.core.replicas import ReplicaSpec
+from slipway.core.reasons import sentence
+from slipway.core.replicas import Failure, ReplicaSpec
 from slipway.core.residency import Resident, next_victim, victims
 from slipway.replicas.artifacts import Artifacts, Holding
 from slipway.replicas.failures import CannotRun
@@ -108,15 +109,16 @@ class Residency:
         artifacts: Artifacts,
         tell: Callable[[ModelEvent], None],
         *,
-        pinned: Sequence[str] = (),
+        pinned: Callable[[], Sequence[str]] = lambda: (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`pinned`: targets that stay once they are loaded, as of now."""
         self._house = house
         self._container = container
         self._artifacts = artifacts
         self._tell = tell
         self._clock = clock
-        self._pinned = set(pinned)
+        self._pinned = pinned
         self._models: dict[str, _Model] = {}
         self._past = _Past()
         self._downloads = asyncio.Semaphore(PARALLEL)
@@ -141,8 +143,6 @@ class Residency:
 
     async def load(self, order: ModelLoad) -> ModelAnswer:
         """Have it loaded, and say where; shared by all who ask. The caller may go: the load goes on."""
-        if order.pin:
-            self._pinned.add(order.target)
         self._note(order.uses)
         while not self._closed:
             model = self._models.get(order.hash)
@@ -162,9 +162,9 @@ class Residency:
         return ModelAnswer(LATE, order.hash, message="the replica is stopping")
 
     async def unload(self, hash: str, why: str, *, files: bool = False) -> None:
-        """Unless it is in use. `files`: what was fetched goes as well."""
+        """Unless it is in use, or pinned. `files`: what was fetched goes as well."""
         model = self._models.get(hash)
-        if model is None or model.state != LOADED or model.leaving is not None:
+        if model is None or model.state != LOADED or model.leaving is not None or model.order.target in self._pinned():
             return
         await self._refresh()
         if not model.busy and self._models.get(hash) is model and model.leaving is None:
@@ -172,15 +172,9 @@ class Residency:
             if files:
                 await self._artifacts.discard((model.order.artifact,))
 
-    def pin(self, target: str, pinned: bool) -> None:
-        if pinned:
-            self._pinned.add(target)
-        else:
-            self._pinned.discard(target)
-
     async def seen(self) -> ModelsSeen:
         await self._refresh()
-        now = self._clock()
+        now, pinned = self._clock(), frozenset(self._pinned())
         rows = tuple(
             ModelSeen(
                 target=model.order.target,
@@ -191,7 +185,7 @@ class Residency:
                 uses=model.uses,
                 idle=max(0.0, now - model.used) if model.used else 0.0,
                 busy=model.busy,
-                pinned=model.order.target in self._pinned,
+                pinned=model.order.target in pinned,
             )
             for hash, model in self._models.items()
         )
@@ -202,7 +196,7 @@ class Residency:
             measured=self._container.ours,
             models=rows,
             evictions=tuple(self._past.evictions),
-            pinned=tuple(sorted(self._pinned)),
+            pinned=tuple(sorted(pinned)),
         )
 
     async def close(self) -> None:
@@ -235,7 +229,7 @@ class Residency:
         except CannotRun as error:
             kind, failure = error.failure.kind, error.failure
             state = MISSING if kind == "fetch-missing" else INVALID if kind in _BAD_ARCHIVE else FAILED
-            answer = ModelAnswer(state, order.hash, message=f"{failure.message} {failure.mend}".strip(), status=500)
+            answer = ModelAnswer(state, order.hash, message=_said(failure), status=500)
         except Exception as error:
             logger.exception("model-load-broke", extra={"replica": self._house.spec.id, "model": order.hash})
             answer = ModelAnswer(FAILED, order.hash, message=f"slipway itself failed ({type(error).__name__})", status=500)
@@ -277,7 +271,7 @@ class Residency:
                 return ModelAnswer(LATE, hash, message=reply.message)
             if reply.status != 507:
                 return ModelAnswer(FAILED, hash, message=reply.message, status=reply.status)
-            if not await self._yield_one():
+            if reply.alone or not await self._yield_one():
                 return ModelAnswer(FAILED, hash, message=reply.message, status=507)
         if self._container.ours:
             model.bytes = reply.bytes or model.bytes
@@ -325,7 +319,8 @@ class Residency:
 
     def _only_pinned(self, others: Sequence[_Model]) -> bool:
         """Nothing will ever make room: the container shall say so itself."""
-        return all(each.state == LOADED and each.order.target in self._pinned and not each.admitted for each in others)
+        pinned = frozenset(self._pinned())
+        return all(each.state == LOADED and each.order.target in pinned and not each.admitted for each in others)
 
     async def _yield_one(self) -> bool:
         """The container's memory is full: unload one, or wait for one to become idle. False: there is none."""
@@ -366,11 +361,9 @@ class Residency:
         return self._past.bytes.get(hash) or max(unpacked, sum(known) // len(known) if known else 0)
 
     def _residents(self) -> list[Resident]:
-        fresh = self._clock() - FRESH_SECONDS
+        fresh, pinned = self._clock() - FRESH_SECONDS, frozenset(self._pinned())
         return [
-            Resident(
-                hash, model.bytes, model.used, self._in_use(model, fresh), model.order.target in self._pinned, model.replaced
-            )
+            Resident(hash, model.bytes, model.used, self._in_use(model, fresh), model.order.target in pinned, model.replaced)
             for hash, model in self._models.items()
             if model.state == LOADED and model.leaving is None
         ]
@@ -478,6 +471,10 @@ class Residency:
         logger.info("model", extra=said)
         place = (spec.id, spec.account, spec.region, spec.endpoint, spec.variant)
         self._tell(ModelEvent(kind, *place, order.target, order.hash, max(0.0, seconds), why))
+
+
+def _said(failure: Failure) -> str:
+    return f"{sentence(failure.message)} {sentence(failure.mend)}".strip()
 
 
 def _silent(_text: str) -> None:

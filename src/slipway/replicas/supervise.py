@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from slipway.backing.log_writer import LogWriter
-from slipway.core.models import ModelEvent
+from slipway.core.models import WHY_UNLOADED, ModelEvent
 from slipway.core.replicas import Failure, ReplicaSpec, ReplicaState
 from slipway.replicas.artifacts import Holding
 from slipway.replicas.cgroups import Cgroup
@@ -206,7 +206,7 @@ class Replica:
         address = doors.addresses[0] if foreign else f"unix:{self._run_dir}/host.sock"
         where = house(self.spec, self._tools, doors, foreign=foreign)
         container = ModelContainer(address, ours=not foreign)
-        self.residency = Residency(where, container, self._tools.artifacts, self._told, pinned=self._pinned())
+        self.residency = Residency(where, container, self._tools.artifacts, self._model_event, pinned=self._pinned)
         if await self.residency.answers():
             return None
         message = "The container answers GET /ping, but not GET /models with a list of models: it is no multi-model container."
@@ -214,6 +214,14 @@ class Replica:
             "implement the multi-model contract (GET, POST and DELETE /models, POST /models/<name>/invoke), or leave Mode out"
         )
         return Failure("no-ping", message, self._log.tail if self._log else (), mend=mend)
+
+    def _model_event(self, event: ModelEvent) -> None:
+        """In the log as well: a container knows its models by their hashes alone, which is what tracebacks show."""
+        if event.kind == "downloaded":
+            self._say(f"model {event.target}: loading it as {event.hash}")
+        elif event.kind == "unloaded":
+            self._say(f"model {event.target} ({event.hash}): unloaded, {WHY_UNLOADED.get(event.why, event.why)}")
+        self._told(event)
 
     @property
     def _run_dir(self) -> str:

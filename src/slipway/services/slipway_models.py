@@ -9,7 +9,7 @@ import re
 from typing import Any
 from urllib.parse import parse_qs
 
-from slipway.core.models import LOADED, ModelAnswer, ModelsSeen, target_fault
+from slipway.core.models import LATE, LOADED, ModelAnswer, ModelsSeen, target_fault
 from slipway.http.messages import Request, Response
 from slipway.link.channel import LinkClosed, LinkError
 from slipway.names import sagemaker_arn
@@ -80,14 +80,17 @@ async def change(world: World, request: Request, caller: Caller | None, match: r
     arn = sagemaker_arn(caller.region, caller.account, "endpoint", name)
     try:
         if action == "unpin":
-            if not await world.models.unpin(arn, target):
+            was = await world.models.unpin(arn, target)
+            if was is None:
                 return _no_endpoint(name)
-            return json_response(200, {"endpoint": name, "target": target, "pinned": False})
+            return json_response(200, {"endpoint": name, "target": target, "pinned": False, "was_pinned": was})
         answers = await world.models.preload(arn, target, pin=action == "pin", everywhere="everywhere" in query)
     except (LinkClosed, LinkError, TimeoutError):
         return _keeper_away()
     if answers is None:
         return _no_endpoint(name)
+    if not answers:
+        return json_response(409, {"code": LATE, "message": f"No instance of {name} is ready. Try again."})
     bad: ModelAnswer | None = next((each for each in answers if each.state != LOADED), None)
     if bad is not None:
         return json_response(409, {"code": bad.state, "message": bad.message or f"{target} is not loaded ({bad.state})."})

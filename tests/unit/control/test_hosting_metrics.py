@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 
 import pytest
 
@@ -190,12 +191,15 @@ async def test_of_several_containers_each_has_metrics(world: World) -> None:
     assert [await told("Invocation5XXErrors", name) for name in "ab"] == [[(2, 0.0)], [(2, 1.0)]]
     for turn in (1, 2):
         usage = [Usage(f"i-1.{n}", *NAME, float(turn * n), 10 * n, 100, 5.0, name) for n, name in enumerate("ab", 1)]
+        usage[1] = replace(usage[1], loaded_models=4)
         world.hosting.measure(usage)
         world.now += 10
     await world.metrics.flush()
     memory = [await told("MemoryUtilization", name, "/aws/sagemaker/Endpoints") for name in ("a", "b", "")]
     assert memory == [[(2, 20.0)], [(2, 40.0)], [(2, 60.0)]]
     assert await told("CPUUtilization", "", "/aws/sagemaker/Endpoints") == [(1, 30.0)]
+    models = [await told("LoadedModelCount", name, "/aws/sagemaker/Endpoints") for name in ("a", "b", "")]
+    assert models == [[], [(2, 8.0)], [(2, 8.0)]]
 
 
 async def test_models_of_many_have_metrics(world: World) -> None:

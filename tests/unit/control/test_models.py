@@ -8,7 +8,19 @@ from typing import NamedTuple
 
 from slipway.control.models import ModelDesk, Surroundings
 from slipway.control.specs import ObjectHead
-from slipway.core.models import LOADED, ModelAnswer, ModelLoad, ModelMoved, ModelPin, Models, ModelSeen, ModelsSeen, ModelUnload
+from slipway.core.models import (
+    FAILED,
+    LOADED,
+    MISSING,
+    ModelAnswer,
+    ModelLoad,
+    ModelMoved,
+    ModelPin,
+    Models,
+    ModelSeen,
+    ModelsSeen,
+    ModelUnload,
+)
 from slipway.core.rendezvous import ranking
 from slipway.core.routing import Endpoint, Replica, Variant
 from slipway.link.channel import LinkClosed
@@ -27,20 +39,27 @@ class Keeper:
     def __init__(self, has: Mapping[str, set[str]], pinned: tuple[str, ...]) -> None:
         self.has = {id: set(targets) for id, targets in has.items()}
         self.pinned = pinned
+        self.fails = False
         self.loaded: list[tuple[str, str]] = []
         self.told: list[object] = []
         self.away = False
 
     async def load_model(self, order: ModelLoad, timeout: float) -> ModelAnswer:
         self.loaded.append((order.replica, order.target))
+        if self.fails:
+            return ModelAnswer(FAILED, order.hash, message="no")
         self.has[order.replica].add(order.target)
         return ModelAnswer(LOADED, order.hash)
 
     async def unload_model(self, order: ModelUnload) -> None:
         self.told.append(order)
 
-    async def pin_model(self, order: ModelPin) -> None:
+    async def pin_model(self, order: ModelPin) -> bool:
         self.told.append(order)
+        changed = (order.target in self.pinned) is not order.pinned
+        others = tuple(target for target in self.pinned if target != order.target)
+        self.pinned = (*others, order.target) if order.pinned else others
+        return changed
 
     async def keep_pins(self, owners: tuple[str, ...]) -> None:
         self.told.append(owners)
@@ -61,6 +80,8 @@ class World:
     def __init__(self, keeper: Keeper) -> None:
         self.keeper = keeper
         self.endpoints: dict[str, Endpoint] = {}
+        self.store = asyncio.Event()
+        self.store.set()
         self.desk = ModelDesk(Surroundings(keeper, self._head, lambda *_: "https://signed", lambda: self.endpoints, self._tell))
 
     async def route(self, *replicas: str) -> None:
@@ -75,7 +96,8 @@ class World:
             await asyncio.sleep(0)
 
     async def _head(self, bucket: str, key: str, *, account: str | None) -> ObjectHead | None:
-        return Found(10, '"e"')
+        await self.store.wait()
+        return Found(10, '"e"') if key != "many/nobody" else None
 
     async def _tell(self, moved: ModelMoved) -> None:
         raise AssertionError(moved)
@@ -111,4 +133,58 @@ async def test_pins_go_with_the_endpoint_and_a_keeper_that_was_away_hears_of_tho
     world.desk.forget(ARN)
     await world.settled()
     assert keeper.told == [("one", "two"), ARN]
+    await world.desk.close()
+
+
+async def test_what_is_unpinned_while_an_instance_loads_it_is_not_pinned_again() -> None:
+    keeper = Keeper({"i-1": set()}, ("a",))
+    world = World(keeper)
+    world.store.clear()
+    await world.route("i-1")  # it is to have what is pinned, and the store is asked for it
+    assert await world.desk.unpin(ARN, "a") is True
+    world.store.set()
+    await world.settled()
+    assert keeper.loaded == [("i-1", "a")]
+    assert keeper.pinned == ()
+
+
+async def test_an_unpin_is_heard_while_no_instance_is_there() -> None:
+    keeper = Keeper({}, ("a",))
+    world = World(keeper)
+    await world.route()
+    assert await world.desk.unpin(ARN, "a") is True
+    assert await world.desk.unpin(ARN, "a") is False
+    assert keeper.pinned == ()
+    assert await world.desk.unpin(ARN + "-other", "a") is None
+    assert await world.desk.preload(ARN, "a", pin=True) == []
+
+
+async def test_what_cannot_be_loaded_is_not_pinned() -> None:
+    keeper = Keeper({"i-1": {"was"}}, ("was",))
+    world = World(keeper)
+    await world.route("i-1")
+    keeper.fails = True
+    for target, state in (("a", FAILED), ("nobody", MISSING), ("was", FAILED)):
+        answers = await world.desk.preload(ARN, target, pin=True)
+        assert answers is not None
+        assert [answer.state for answer in answers] == [state]
+    assert list(keeper.pinned) == ["was"]
+    keeper.fails = False
+    assert await world.desk.preload(ARN, "a", pin=True)
+    assert list(keeper.pinned) == ["was", "a"]
+
+
+async def test_a_pin_that_comes_after_its_endpoint_went_is_none() -> None:
+    keeper = Keeper({"i-1": set()}, ())
+    world = World(keeper)
+    await world.route("i-1")
+    world.store.clear()
+    pinning = asyncio.create_task(world.desk.preload(ARN, "a", pin=True))
+    await world.settled()
+    del world.endpoints[ARN]
+    world.desk.forget(ARN)
+    await world.settled()
+    world.store.set()
+    await pinning
+    assert keeper.pinned == ()
     await world.desk.close()

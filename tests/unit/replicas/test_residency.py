@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -97,12 +97,21 @@ def order(name: str, **more: Any) -> ModelLoad:
 
 
 def make(
-    folder: Path, container: Container, budget: int = 0, seconds: float = 30.0
+    folder: Path,
+    container: Container,
+    budget: int = 0,
+    seconds: float = 30.0,
+    pinned: Callable[[], Sequence[str]] = lambda: (),
 ) -> tuple[Residency, Shelf, list[ModelEvent]]:
     house = House(make_spec(), str(folder / "models"), "/opt/ml/models", "unix:/w0.sock", "frames", budget, seconds)
     shelf, events = Shelf(folder), list[ModelEvent]()
     made = Residency(
-        house, cast("ModelContainer", container), cast("Artifacts", shelf), events.append, clock=lambda: container.now
+        house,
+        cast("ModelContainer", container),
+        cast("Artifacts", shelf),
+        events.append,
+        pinned=pinned,
+        clock=lambda: container.now,
     )
     return made, shelf, events
 
@@ -153,8 +162,9 @@ async def test_a_full_container_gives_up_the_least_recently_used(tmp_path: Path)
 
 async def test_pinned_models_stay_and_too_large_ones_are_refused(tmp_path: Path) -> None:
     container = Container({"a": 5, "b": 5, "c": 5, "huge": 50})
-    made, shelf, _ = make(tmp_path, container, budget=10)
-    await made.load(order("a", pin=True))
+    pins = ["a"]
+    made, shelf, _ = make(tmp_path, container, budget=10, pinned=lambda: pins)
+    await made.load(order("a"))
     container.use("a")
     await made.load(order("b"))
     container.use("b")
@@ -165,6 +175,26 @@ async def test_pinned_models_stay_and_too_large_ones_are_refused(tmp_path: Path)
     assert (answer.state, answer.status) == (FAILED, 507)
     assert "huge" not in container.models
     assert shelf.held == len(container.models)
+    await made.unload("a", "disabled")
+    assert "a" in container.models
+    pins.clear()
+    container.now += 10.0
+    await made.unload("a", "disabled")
+    assert "a" not in container.models
+    await made.close()
+
+
+async def test_nobody_goes_for_a_model_that_is_too_large_by_itself(tmp_path: Path) -> None:
+    container = Container()
+    made, _, _ = make(tmp_path, container, budget=100)
+    for name in ("a", "b", "c"):
+        await made.load(order(name))
+        container.use(name)
+    container.refuse["huge"] = Reply(507, "Out of memory while running model_fn.", alone=True)
+    answer = await made.load(order("huge"))
+    assert (answer.state, answer.status) == (FAILED, 507)
+    assert set(container.models) == {"a", "b", "c"}
+    assert container.loads.count("huge") == 1
     await made.close()
 
 

@@ -144,7 +144,9 @@ def test_a_model_that_does_not_load_says_why_and_leaves_nothing(host: Host, name
     assert host.load("b").status == 200
     found = host.load(name)
     assert found.status == status
-    assert words in json.loads(found.body)["message"].lower()
+    told = json.loads(found.body)
+    assert words in told["message"].lower()
+    assert told.get("alone", False) is (status == 507)
     assert host.ask("POST", "/models/b/invoke", b"y").body == b"b:y"
     assert eventually(lambda: len(children_of(host.process.pid)) == 1)
     assert host.load(name).status == status

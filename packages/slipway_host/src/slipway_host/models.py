@@ -314,7 +314,10 @@ class ModelParent:
             self._tell(model, Outcome(200, {"status": f"Model {model.name} is loaded.", **self.seen(model)}))
         elif model.state == LOADING:
             model.state, model.kill_at = LEAVING, time.monotonic() + UNLOAD_SECONDS
-            self._tell(model, failed(status, message))
+            outcome = failed(status, message)
+            if told.get("alone"):
+                outcome.body["alone"] = True
+            self._tell(model, outcome)
 
     def _tell(self, model: Model, outcome: Outcome) -> None:
         waiting, model.loading = model.loading, []

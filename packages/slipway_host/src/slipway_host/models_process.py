@@ -52,7 +52,7 @@ def run_model(
     _first_to_go(True)
     bound = _bound(model_bytes)
     shared.enter(slot, slots.LOADING, os.getpid())
-    service = _load(config, url, name, channel)
+    service = _load(config, url, name, channel, model_bytes)
     if service is None:
         return 1
     if bound is not None:
@@ -100,8 +100,11 @@ def _data_bytes() -> int:
     return int(words[5]) * resource.getpagesize() if len(words) > 5 else 0
 
 
-def _load(config: Config, url: str, name: str, channel: socket.socket) -> Service | None:
-    """The loaded model; None after a failure, which has been told to the parent and to the log."""
+def _load(config: Config, url: str, name: str, channel: socket.socket, model_bytes: int) -> Service | None:
+    """The loaded model; None after a failure, which has been told to the parent and to the log.
+
+    A 507 is `alone`: it is the process's own bound that was met, whatever else is loaded.
+    """
     os.environ["SM_MODEL_DIR"] = url
     if os.path.basename(url) == "model":
         os.environ["SAGEMAKER_BASE_DIR"] = os.path.dirname(url)
@@ -122,13 +125,24 @@ def _load(config: Config, url: str, name: str, channel: socket.socket) -> Servic
         report = failures.explain(error, place)
         if "requirements.txt" in report.mend:
             report = report._replace(mend=f"{models_requirements.MEND}; or put the module into code/")
+        too_large = report.kind == "out-of-memory"
+        if too_large:
+            room = f"models of this instance may take {model_bytes >> 20} MiB together: " if model_bytes else ""
+            report = report._replace(mend=f"{room}choose an instance type with more memory, or a smaller model")
         failures.tell(report)
-        status = 507 if report.kind == "out-of-memory" else 500
-        message = f"{report.message} {report.mend}".strip()
+        message = f"{_sentence(report.message)} {_sentence(report.mend)}".strip()
         if lacking:
             message += f" The model's requirements.txt is not met: {lacking}."
-        channel.send(json.dumps({"status": status, "message": message[:4000]}).encode())
+        told = {"status": 507 if too_large else 500, "message": message[:4000], "alone": too_large}
+        channel.send(json.dumps(told).encode())
         return None
+
+
+def _sentence(text: str) -> str:
+    """With a capital letter, unless it begins with a name (`model_fn`), and a full stop."""
+    if re.match(r"[a-z]+[ ,]", text):
+        text = text[0].upper() + text[1:]
+    return text if not text or text[-1] in ".!?:" else f"{text}."
 
 
 def _count(service: Service, cells: memoryview[float], base: int) -> None:
