@@ -15,6 +15,8 @@ from glob import glob
 
 import psycopg
 
+from tests.deadlines import PATIENCE
+
 
 def binaries() -> str | None:
     """The folder of the newest installed server's programs; None: not installed."""
@@ -63,7 +65,7 @@ class Server:
         self._process = subprocess.Popen(
             [*command, *options], cwd=self._folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + PATIENCE
         while True:
             try:
                 psycopg.connect(self.url("postgres")).close()

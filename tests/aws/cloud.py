@@ -33,6 +33,7 @@ from slipway.store import keys
 from slipway.store.db import Db
 from slipway.wire.models import ServiceModels
 from slipway.wire.route import Router
+from tests.deadlines import PATIENCE
 
 T = TypeVar("T")
 
@@ -52,7 +53,7 @@ class ServerThread:
     def run(self, work: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in control's loop, from the test's thread."""
         future: Future[T] = asyncio.run_coroutine_threadsafe(work, self.loop)
-        return future.result(60)
+        return future.result(PATIENCE)
 
     def now(self) -> float:
         """Real time and the test's `skew`."""

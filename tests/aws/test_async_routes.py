@@ -23,6 +23,7 @@ from slipway.store.db import Connection
 from slipway.store.jobs_claims import Taker
 from slipway.store.jobs_settle import Rules
 from tests.aws.cloud import Cloud, new_key
+from tests.deadlines import PATIENCE
 
 
 class Hands:
@@ -109,7 +110,7 @@ class Hands:
         target = f"/_slipway/async{path}{'?' + urlencode(query) if query else ''}"
         request = AWSRequest(method=method, url=self.cloud.url + target)
         SigV4Auth(Credentials(key.id, key.secret, key.token), "slipway", region or self.cloud.region).add_auth(request)
-        connection = http.client.HTTPConnection(urlsplit(self.cloud.url).netloc, timeout=30)
+        connection = http.client.HTTPConnection(urlsplit(self.cloud.url).netloc, timeout=PATIENCE)
         try:
             connection.request(method, target, headers=dict(request.headers.items()))
             answer = connection.getresponse()
@@ -314,7 +315,7 @@ def test_an_account_and_a_region_are_alone(hands: Hands, cloud: Cloud) -> None:
 def test_data_credentials_and_unsigned_calls_are_refused(hands: Hands, cloud: Cloud) -> None:
     key = new_key(cloud.server, cloud.account, services=("s3", "sagemaker-runtime"))
     assert hands.call("GET", "", key)[0] == 403
-    connection = http.client.HTTPConnection(urlsplit(cloud.url).netloc, timeout=30)
+    connection = http.client.HTTPConnection(urlsplit(cloud.url).netloc, timeout=PATIENCE)
     connection.request("POST", "/_slipway/async/purge?endpoint=Echo")
     assert connection.getresponse().status == 403
     connection.close()

@@ -25,11 +25,12 @@ from slipway.services.slipway import DATA_SERVICES, Auth
 from slipway.store import resources
 from slipway.store.resources import ReplicaRow
 from tests.aws.cloud import MODULES, SERVICES, Cloud, ServerThread, new_key
+from tests.deadlines import PATIENCE
 
 
 def fetch(url: str, method: str, target: str, headers: dict[str, str] | None = None, body: bytes = b"") -> tuple[int, bytes]:
     """A request as it is, no client's help."""
-    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=20)
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)
     try:
         connection.putrequest(method, target, skip_host="Host" in (headers or {}), skip_accept_encoding=True)
         for name, value in (headers or {}).items():

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tests.deadlines import PATIENCE
 from tests.e2e.deployments import BUCKET, SCRIPT_MODE, Deployments
 
 ADD = """
@@ -81,7 +82,7 @@ class Asynchronous:
         probes = [self.notification(), self.notification()]
         assert [probe["eventName"] for probe in probes] == ["TestNotification", "TestNotification"]
 
-    def notification(self, seconds: float = 20.0) -> dict[str, Any]:
+    def notification(self, seconds: float = PATIENCE) -> dict[str, Any]:
         """The next message of either topic: what SageMaker published, and under `TopicArn` where."""
         deadline = time.monotonic() + seconds
         while True:

@@ -6,7 +6,7 @@ import io
 import json
 import tarfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import boto3
@@ -15,6 +15,8 @@ from botocore.config import Config
 from botocore.exceptions import ClientError
 
 from slipway.cli.launch import Launched
+from tests.deadlines import PATIENCE
+from tests.deadlines import until as until
 
 SKLEARN = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-scikit-learn:1.2-1-cpu-py3"
 XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
@@ -150,7 +152,7 @@ class Deployments:
     def delete(self, name: str) -> None:
         self.sagemaker.delete_endpoint(EndpointName=name)
 
-    def gone(self, name: str, seconds: float = 10.0) -> None:
+    def gone(self, name: str, seconds: float = PATIENCE) -> None:
         """Wait until Describe does not find the endpoint any more."""
         deadline = time.monotonic() + seconds
         while True:
@@ -177,11 +179,3 @@ class Deployments:
             except psutil.Error:
                 continue
         return found
-
-
-def until(condition: Callable[[], bool], seconds: float = 10.0, what: str = "the condition") -> None:
-    """Wait for `condition`, at most `seconds`."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not come true within {seconds} s"
-        time.sleep(0.02)

@@ -7,12 +7,9 @@ import subprocess
 import sys
 from typing import Any
 
-import pytest
-
+from tests.deadlines import LONG
 from tests.e2e.asynchronous import ADD, Asynchronous
 from tests.e2e.deployments import Deployments, script, until
-
-pytestmark = [pytest.mark.timeout(180)]
 
 
 class Commands:
@@ -22,12 +19,12 @@ class Commands:
         self._start = [sys.executable, "-m", "slipway.cli.main", "async", "--data-dir", str(server.launched.data_dir)]
 
     def __call__(self, *arguments: str) -> str:
-        told = subprocess.run([*self._start, *arguments], capture_output=True, text=True, timeout=60, check=False)
+        told = subprocess.run([*self._start, *arguments], capture_output=True, text=True, timeout=LONG, check=False)
         assert told.returncode == 0, told.stderr
         return told.stdout
 
     def refused(self, *arguments: str) -> str:
-        told = subprocess.run([*self._start, *arguments], capture_output=True, text=True, timeout=60, check=False)
+        told = subprocess.run([*self._start, *arguments], capture_output=True, text=True, timeout=LONG, check=False)
         assert told.returncode == 2
         assert len(told.stderr.splitlines()) == 1
         return told.stderr

@@ -6,12 +6,10 @@ import json
 import time
 from concurrent.futures import ThreadPoolExecutor
 
-import pytest
 from botocore.exceptions import ClientError
 
+from tests.deadlines import PATIENCE
 from tests.e2e.deployments import BUCKET, SCRIPT_MODE, Deployments, script, until
-
-pytestmark = [pytest.mark.timeout(120)]
 
 ROWS = """
 import os, numpy as np
@@ -78,7 +76,7 @@ def test_asynchronous_requests_share_calls(server: Deployments) -> None:
         )["OutputLocation"].removeprefix(f"s3://{BUCKET}/")
         for _ in range(20)
     ]
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     for key in sent:
         server.s3.get_waiter("object_exists").wait(Bucket=BUCKET, Key=key, WaiterConfig={"Delay": 1, "MaxAttempts": 20})
         assert json.loads(server.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()) == [12.0]
@@ -100,7 +98,7 @@ def test_a_transform_job_shares_calls(server: Deployments) -> None:
         TransformResources={"InstanceType": "ml.m5.large", "InstanceCount": 1},
     )
     status = server.sagemaker.describe_transform_job
-    until(lambda: status(TransformJobName="job")["TransformJobStatus"] in ("Completed", "Failed"), 60)
+    until(lambda: status(TransformJobName="job")["TransformJobStatus"] in ("Completed", "Failed"))
     data = server.s3.get_object(Bucket=BUCKET, Key="done/data.csv.out")["Body"].read().decode()
     assert [float(line) for line in data.split()] == [n + 10.0 for n in range(32)]
     events = server.logs.filter_log_events(logGroupName="/aws/sagemaker/TransformJobs", filterPattern="rows")["events"]

@@ -15,7 +15,7 @@ from tests.e2e.environments import AWS_CLI, BOTO3_2024, SDK_2, SDK_3, client_pyt
 HERE = Path(__file__).parent / "clients"
 SLIPWAY = [sys.executable, "-m", "slipway.cli.main"]
 
-pytestmark = [pytest.mark.sdk, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.sdk]
 
 
 def offline(*command: str, seconds: float = 300, **more: str) -> str:

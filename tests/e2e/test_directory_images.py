@@ -16,6 +16,7 @@ import pytest
 from botocore.exceptions import ClientError
 
 from slipway.cli.launch import temporary
+from tests.deadlines import LONG, PATIENCE
 from tests.e2e.deployments import Deployments, archive, until
 
 SERVER = """\
@@ -138,7 +139,7 @@ class Own(Deployments):
     def images(self, *arguments: str, ok: bool = True) -> str:
         """`slipway images …` for this cache; its output."""
         command = [sys.executable, "-m", "slipway.cli.main", "images", "--cache-dir", str(self.cache), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=LONG, check=False)
         assert (done.returncode == 0) is ok, done.stdout + done.stderr
         return done.stdout if ok else done.stderr
 
@@ -221,7 +222,7 @@ def test_a_transform_job_asks_it_for_its_parameters(own: Own, tmp_path: Path) ->
     def ended() -> bool:
         return bool(own.sagemaker.describe_transform_job(TransformJobName="batch")["TransformJobStatus"] != "InProgress")
 
-    until(ended, 60, "the job")
+    until(ended, what="the job")
     told = own.sagemaker.describe_transform_job(TransformJobName="batch")
     assert "b: ClientError: 418, at record 1 (byte 2)" in told["FailureReason"]
     assert own.s3.get_object(Bucket="models", Key="batch-out/a.out")["Body"].read() == b"1\n2\n"
@@ -244,7 +245,7 @@ def test_its_errors_and_its_death(own: Own, tmp_path: Path) -> None:
     with pytest.raises(ClientError) as caught:
         own.invoke("mortal", b"die")
     assert caught.value.response["Error"]["Code"] == "ModelError"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + PATIENCE
     while True:  # another replica takes its place
         try:
             assert own.invoke("mortal", b"back") == b"back"
@@ -359,7 +360,7 @@ def test_several_in_one_instance(own: Own, tmp_path: Path) -> None:
     assert "lacks the label com.amazonaws.sagemaker.capabilities.accept-bind-to-port" in own.log("Serial")
     with pytest.raises(ClientError, match="from one with message"):
         own.invoke("Serial", b"die")
-    until(lambda: _answers(own, "Serial"), 30.0, "the pipeline with a new instance")
+    until(lambda: _answers(own, "Serial"), what="the pipeline with a new instance")
     for mode in ("Serial", "Direct"):
         own.delete(mode)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from slipway.cli.launch import child_environment, temporary
+from tests.deadlines import LONG
 from tests.e2e.deployments import SKLEARN, XGBOOST, Deployments
 from tests.e2e.environments import EXAMPLE, client_python
 
@@ -22,7 +23,7 @@ def test_realtime(server: Deployments) -> None:
     python = subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip()
     environment = child_environment(server.launched)
     told = subprocess.run(
-        [python, EXAMPLES / "realtime.py"], env=environment, capture_output=True, text=True, check=False, timeout=60
+        [python, EXAMPLES / "realtime.py"], env=environment, capture_output=True, text=True, check=False, timeout=LONG
     )
     assert told.returncode == 0, told.stderr
     assert re.search(r"deployed: (29|30) of 30 rows", told.stdout)
@@ -51,7 +52,7 @@ def test_pipelines(server: Deployments, name: str, image: str, words: str) -> No
     python = subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip()
     command = [python, str(EXAMPLES / f"{name}.py")]
     environment = child_environment(server.launched)
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=100)
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=LONG)
     assert told.returncode == 0, told.stderr[-4000:]
     assert words in told.stdout
 
@@ -59,7 +60,7 @@ def test_pipelines(server: Deployments, name: str, image: str, words: str) -> No
 def test_many_models(server: Deployments) -> None:
     command = [sys.executable, str(EXAMPLES / "many_models.py")]
     environment = child_environment(server.launched)
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=60)
+    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=LONG)
     assert told.returncode == 0, told.stderr[-4000:]
     assert "100 square metres in NewYork_NY: 1,040,000" in told.stdout
 
@@ -70,7 +71,7 @@ def test_async_autoscaling_in_its_short_form(tmp_path: Path) -> None:
     with temporary(["--time-scale", "180"]) as launched:
         environment = {**child_environment(launched), "PICTURE": str(picture), "MPLCONFIGDIR": str(tmp_path)}
         command = [client_python(*EXAMPLE), str(EXAMPLES / "async_autoscaling.py"), "300"]
-        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=240)
+        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=LONG)
     assert told.returncode == 0, told.stdout[-4000:] + told.stderr[-4000:]
     assert "BROKEN" not in told.stdout
     assert re.search(r"outputs +300 +300", told.stdout)
@@ -87,15 +88,15 @@ def test_own_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, cache = EXAMPLES / "spacy_container", ["--cache-dir", str(tmp_path / "cache")]
     images = [sys.executable, "-m", "slipway.cli.main", "images", *cache]
     packages = ["--python", "3.11", "--requirements", str(folder / "requirements.txt")]
-    subprocess.run([*images, "add", "spacy-ner", str(folder), *packages], check=True, timeout=110)
+    subprocess.run([*images, "add", "spacy-ner", str(folder), *packages], check=True, timeout=LONG)
     show = [*images, "show", "--python", "spacy-ner"]
     python = subprocess.run(show, capture_output=True, text=True, check=True).stdout.strip()
     with temporary(cache) as launched:
         environment = {**child_environment(launched), "ARCHIVE": str(tmp_path / "model.tar.gz")}
         script = str(EXAMPLES / "own_container.py")
-        subprocess.run([python, script, "make"], env=environment, check=True, timeout=60)
+        subprocess.run([python, script, "make"], env=environment, check=True, timeout=LONG)
         told = subprocess.run(
-            [sys.executable, script, "deploy"], env=environment, capture_output=True, text=True, check=False, timeout=100
+            [sys.executable, script, "deploy"], env=environment, capture_output=True, text=True, check=False, timeout=LONG
         )
     assert told.returncode == 0, told.stdout + told.stderr
     assert told.stdout.splitlines() == ["Amazon: ORG", "Berlin: GPE"]

@@ -51,7 +51,7 @@ class Foreign:
         command = [str(RCLONE), "serve", "s3", "--addr", f"127.0.0.1:{self.port}", "--config", str(self._home / "none")]
         with (self._home / "log").open("ab") as log:
             self._process = subprocess.Popen([*command, str(self.folder)], env=environment, stdout=log, stderr=log)
-        until(self._answers, 20, "rclone's server")
+        until(self._answers, what="rclone's server")
 
     def _answers(self) -> bool:
         try:
@@ -135,7 +135,7 @@ def test_a_changed_model_of_many_is_noticed_by_looking(server: Deployments) -> N
         seen.append(fleet.ask("changing.tar.gz"))
         return seen[-1] == "second:x"
 
-    until(renewed, 20.0, "the new version")
+    until(renewed, what="the new version")
     assert set(seen) == {"first:x", "second:x"}
     assert fleet.loaded()["same.tar.gz"]["hash"] == before
 
@@ -173,7 +173,7 @@ def test_a_transform_job_reads_and_writes_there(server: Deployments, foreign: Fo
         assert told["TransformJobStatus"] in ("InProgress", "Completed"), told
         return bool(told["TransformJobStatus"] == "Completed")
 
-    until(ended, 60, "the job")
+    until(ended, what="the job")
     for number in range(3):
         found = server.s3.get_object(Bucket=BUCKET, Key=f"batch-out/{number}.out")["Body"].read()
         assert found == lines[number * 100 :]

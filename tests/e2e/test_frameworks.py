@@ -19,8 +19,6 @@ from tests.e2e.deployments import IDENTITY, SCRIPT_MODE, SKLEARN, Deployments, a
 from tests.e2e.sdk import ask_sdk_3
 from tests.e2e.test_models import trained
 
-pytestmark = [pytest.mark.timeout(300)]
-
 SPARKML = "246618743249.dkr.ecr.us-west-2.amazonaws.com/sagemaker-sparkml-serving:3.3"
 XGBOOST = "683313688378.dkr.ecr.us-east-1.amazonaws.com/sagemaker-xgboost:1.7-1"
 SLIPWAY = (sys.executable, "-m", "slipway.cli.main")
@@ -126,7 +124,6 @@ def test_every_type_of_xgboosts_algorithm_mode(server: Deployments, trained_mode
 
 
 @pytest.mark.sdk
-@pytest.mark.timeout(600)
 def test_sdk_3(trained_models: dict[str, Any], tmp_path: Path) -> None:
     """The same through the SDK's resource classes."""
     asked = {

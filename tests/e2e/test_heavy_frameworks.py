@@ -20,7 +20,7 @@ from tests.e2e.sdk import ask_sdk_3
 from tests.e2e.test_clients import offline
 from tests.e2e.test_models import interpreter
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy]
 
 DEEP = "763104351884.dkr.ecr.us-east-1.amazonaws.com/"
 PYTORCH = f"{DEEP}pytorch-inference:2.3-cpu-py311"

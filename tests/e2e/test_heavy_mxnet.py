@@ -15,7 +15,7 @@ from tests.e2e.environments import SDK_2, client_python
 from tests.e2e.test_clients import offline
 from tests.e2e.test_models import interpreter
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy]
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/mxnet-inference:1.9-cpu-py38"
 OLD = "520713654638.dkr.ecr.us-east-1.amazonaws.com/sagemaker-mxnet-serving:1.4-cpu-py3"

@@ -22,8 +22,6 @@ from tests.e2e.test_clients import offline
 from tests.e2e.test_models import interpreter
 from tests.models.linear_learner import artifact
 
-pytestmark = [pytest.mark.timeout(300)]
-
 IMAGE = "382416733822.dkr.ecr.us-east-1.amazonaws.com/linear-learner:1"
 
 

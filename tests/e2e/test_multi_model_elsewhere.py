@@ -163,7 +163,7 @@ def test_two_instances_share_the_models_and_a_hot_one_is_in_both(server: Deploym
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         asking = [pool.submit(keep_asking) for _ in range(8)]
         try:
-            until(lambda: len(uses("m9.tar.gz")) == 2 and min(uses("m9.tar.gz")) > 0, 20.0, "the hot model to answer in both")
+            until(lambda: len(uses("m9.tar.gz")) == 2 and min(uses("m9.tar.gz")) > 0, what="the hot model to answer in both")
         finally:
             ended.set()
         asked = sum(each.result() for each in asking)
@@ -204,11 +204,11 @@ def test_killed_replicas_gateways_and_controls_cost_documented_errors_alone(serv
         asking = [pool.submit(ask, worker) for worker in range(3)]
         try:
             for word in ("slipway.roles.control", "slipway_host", "slipway.roles.gateway"):
-                until(lambda: good[0] > 5, 30.0, "answers")
+                until(lambda: good[0] > 5, what="answers")
                 for process in server.processes(word)[-1:]:
                     os.kill(process.pid, signal.SIGKILL)
                 good[0] = 0
-                until(lambda: good[0] > 5, 30.0, f"answers after {word}")
+                until(lambda: good[0] > 5, what=f"answers after {word}")
         finally:
             ended.set()
     for each in asking:

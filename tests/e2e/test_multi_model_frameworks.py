@@ -81,7 +81,6 @@ def test_linear_learner(server: Deployments) -> None:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(600)
 def test_pytorch(server: Deployments, tmp_path: Path) -> None:
     """TorchScript without a script, and with one."""
     trained(PYTORCH, SCALED, tmp_path / "net")

@@ -121,7 +121,7 @@ def test_an_asynchronous_endpoint_runs_a_pipeline(server: Deployments, pipeline:
         found = server.s3.list_objects_v2(Bucket=BUCKET, Prefix=key)
         return bool(found["KeyCount"])
 
-    until(there, 20, "the output")
+    until(there, what="the output")
     told = json.loads(server.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
     assert [step[0] for step in told["steps"]] == list(NAMES)
     server.delete("later")

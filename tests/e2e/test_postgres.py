@@ -13,6 +13,7 @@ from botocore.exceptions import ClientError
 from slipway.cli import launch
 from slipway.cli.launch import Launched
 from tests import postgres
+from tests.deadlines import LONG
 from tests.e2e.deployments import BUCKET, IDENTITY, Deployments, script, until
 from tests.faults.load import hosts, load, role
 
@@ -75,7 +76,7 @@ def test_control_killed_under_load_and_slipway_started_again(tmp_path: Path, pos
         launched = start(tmp_path, postgres_url)
         second = Deployments(launched)
         second.settle("identity", "InService")
-        until(lambda: second.invoke("identity", b"x") == b"x", 20.0)
+        until(lambda: second.invoke("identity", b"x") == b"x")
         launch.stop(launched)
         launched = start(tmp_path, postgres_url)
         third = Deployments(launched)
@@ -106,7 +107,7 @@ def test_the_database_goes_away_and_comes_back(tmp_path: Path) -> None:
                     server.sagemaker.create_model(ModelName="unstored", ExecutionRoleArn="arn:aws:iam::123456789012:role/r")
                 calls.more()
                 database.start()
-                until(lambda: _status(server) == "InService", 20)
+                until(lambda: _status(server) == "InService")
                 calls.more()
             assert calls.errors == []
             server.delete("identity")
@@ -125,7 +126,7 @@ def _status(server: Deployments) -> str:
 def test_a_database_that_is_not_there_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "slipway.cli.main", "up", "--port", "0", "--data-dir", str(tmp_path / "data")]
     url = f"postgresql://slipway:secret-word@/nowhere?host={tmp_path}"
-    told = subprocess.run([*command, "--database", url], capture_output=True, text=True, timeout=60, check=False)
+    told = subprocess.run([*command, "--database", url], capture_output=True, text=True, timeout=LONG, check=False)
     assert told.returncode == 1
     last = told.stderr.strip().splitlines()[-1]
     assert "connection" in last

@@ -14,6 +14,7 @@ import boto3
 import pytest
 
 from slipway.cli.environment import client_environment, running
+from tests.deadlines import PATIENCE
 from tests.e2e.deployments import SKLEARN, archive
 from tests.e2e.environments import AWS_CLI, SDK_2, client_python
 
@@ -21,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
-pytestmark = [pytest.mark.sdk, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.sdk]
 
 TRAIN = """
 import sys, joblib
@@ -59,7 +60,7 @@ def test_the_first_session(tmp_path: Path) -> None:
     with (tmp_path / "up.log").open("wb") as log:
         server = subprocess.Popen(here(up), shell=True, env=environment, stdout=log, stderr=log, start_new_session=True)
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + PATIENCE
         while not running(data_dir):
             assert server.poll() is None, (tmp_path / "up.log").read_text()
             assert time.monotonic() < deadline
@@ -82,7 +83,7 @@ def test_the_first_session(tmp_path: Path) -> None:
         assert "succeeded" in told.stdout
     finally:
         os.killpg(server.pid, signal.SIGINT)
-        server.wait(15)
+        server.wait(PATIENCE)
 
 
 def prepare_iris(client: dict[str, str], folder: Path) -> None:

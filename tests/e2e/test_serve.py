@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from slipway.cli.main import main
+from tests.deadlines import PATIENCE
 from tests.e2e.deployments import archive, until
 
 SCRIPT = """
@@ -37,7 +38,7 @@ class Served:
         self.lines: list[str] = []
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
-        until(lambda: self.printed("http://"), 60, "the address")
+        until(lambda: self.printed("http://"), what="the address")
         found = re.search(r"http://127.0.0.1:(\d+)/", self.text)
         assert found
         self.url = found[0]
@@ -57,7 +58,7 @@ class Served:
     def ask(self, path: str = "invocations", body: bytes | None = b"1,2") -> tuple[int, bytes]:
         request = urllib.request.Request(self.url + path, body, {"Content-Type": "text/csv"})
         try:
-            with urllib.request.urlopen(request, timeout=60) as answer:
+            with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
             with error:
@@ -71,7 +72,7 @@ def serve(source: Path, *more: str) -> Iterator[Served]:
         try:
             yield Served(process)
             process.send_signal(signal.SIGINT)
-            assert process.wait(15) == 0
+            assert process.wait(PATIENCE) == 0
         finally:
             process.kill()
 
@@ -91,17 +92,17 @@ def test_loaded_again_when_its_code_changes(tmp_path: Path) -> None:
         assert re.search(r"ms for 3 bytes, input_fn [\d.]+ ms, predict_fn [\d.]+ ms, output_fn [\d.]+ ms", served.text)
         assert served.ask("else")[0] == 404
         model(source, "3")
-        until(lambda: served.printed("[slipway] ready", 2), 60, "the second load")
+        until(lambda: served.printed("[slipway] ready", 2), what="the second load")
         assert served.ask() == (200, b"[[3.0, 6.0]]")
         (source / "code" / "inference.py").write_text("def model_fn(:\n")
-        until(lambda: served.printed("could not be loaded"), 60, "the failure")
+        until(lambda: served.printed("could not be loaded"), what="the failure")
         assert served.ask()[0] == 503
         assert "syntax" in served.text.lower()
         (source / "code" / "requirements.txt").write_text("/etc/passwd\n")
-        until(lambda: served.printed("not loaded: requirements"), 60, "the refusal")
+        until(lambda: served.printed("not loaded: requirements"), what="the refusal")
         (source / "code" / "requirements.txt").unlink()
         model(source, "4")
-        until(lambda: served.printed("[slipway] ready", 3), 60, "the third load")
+        until(lambda: served.printed("[slipway] ready", 3), what="the third load")
         assert served.ask() == (200, b"[[4.0, 8.0]]")
 
 
@@ -117,7 +118,7 @@ def test_a_tarball_and_a_debugger(tmp_path: Path) -> None:
             assert client.recv(100).startswith(b"Content-Length: ")
         time.sleep(0.01)
         made.write_bytes(archive({"code/inference.py": SCRIPT.replace("FACTOR", "6")}))
-        until(lambda: served.printed("[slipway] ready", 2), 60, "the second load")
+        until(lambda: served.printed("[slipway] ready", 2), what="the second load")
         assert served.ask() == (200, b"[[6.0, 12.0]]")
 
 

@@ -13,7 +13,7 @@ from slipway.cli.launch import temporary
 from tests.e2e.deployments import Deployments, archive
 from tests.models.onnx_bytes import product
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy]
 
 IMAGE = "763104351884.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tritonserver:24.09-py3-cpu"
 SECONDS = 240.0

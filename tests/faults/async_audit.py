@@ -14,6 +14,7 @@ from urllib.parse import urlencode
 
 from slipway.cli import own_routes
 from slipway.cli.options import UsageError
+from tests.deadlines import PATIENCE
 from tests.e2e.asynchronous import Asynchronous
 from tests.e2e.deployments import BUCKET, Deployments, until
 from tests.faults.async_clients import Clients, Request
@@ -32,7 +33,7 @@ HITS = frozenset({"dispatcher", "worker", "host", "keeper"})
 def ask(server: Deployments, path: str, method: str = "GET", **query: str | int) -> Any:
     """What one of slipway's own routes says; waits while there is nobody to say it."""
     where = argparse.Namespace(data_dir=str(server.launched.data_dir), config=None)
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             return own_routes.call(where, method, f"/_slipway/async{path}?{urlencode(query)}")
@@ -171,17 +172,17 @@ def nothing_is_left(found: Asynchronous, instances: int) -> None:
         return sum(process.ppid() not in models for process in hosts(server))
 
     server.settle(found.name, "InService")
-    until(lambda: patiently(fleet) == instances, 90, f"{instances} hosts")
+    until(lambda: patiently(fleet) == instances, what=f"{instances} hosts")
     for role in ("control", "gateway", "dispatcher"):
-        until(lambda role=role: len(server.processes(f"slipway.roles.{role}")) == 1, 15, f"one {role}")  # type: ignore[misc]
+        until(lambda role=role: len(server.processes(f"slipway.roles.{role}")) == 1, what=f"one {role}")  # type: ignore[misc]
     server.delete(found.name)
     server.gone(found.name)
-    until(lambda: not hosts(server), 30, "no model process")
+    until(lambda: not hosts(server), what="no model process")
     for page in server.s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET):
         named = [{"Key": item["Key"]} for item in page.get("Contents", ())]
         if named:
             server.s3.delete_objects(Bucket=BUCKET, Delete={"Objects": named, "Quiet": True})
-    until(lambda: not blobs(server), 60, f"an empty folder of objects instead of {blobs(server)[:5]}")
+    until(lambda: not blobs(server), what=f"an empty folder of objects instead of {blobs(server)[:5]}")
 
 
 def blobs(server: Deployments) -> list[str]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tests.deadlines import PATIENCE
 from tests.e2e.asynchronous import Asynchronous
 from tests.faults import async_model
 from tests.faults.async_clients import Request
@@ -122,7 +123,7 @@ class Consumer:
         return data
 
 
-def patiently(work: Callable[[], Any], seconds: float = 30.0) -> Any:
+def patiently(work: Callable[[], Any], seconds: float = PATIENCE) -> Any:
     """Its result, through kills."""
     deadline = time.monotonic() + seconds
     while True:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 import psutil
 from botocore.exceptions import ClientError, ConnectionClosedError, EndpointConnectionError
 
+from tests.deadlines import PATIENCE
 from tests.e2e.deployments import Deployments, until
 
 
@@ -33,7 +34,7 @@ class Load:
             except (ClientError, ConnectionClosedError, EndpointConnectionError) as error:
                 self.errors.append(error)
 
-    def more(self, count: int = 20, seconds: float = 10.0) -> None:
+    def more(self, count: int = 20, seconds: float = PATIENCE) -> None:
         """Wait for `count` further good answers."""
         goal = self.good + count
         until(lambda: self.good >= goal, seconds, f"{count} more good answers (errors: {self.errors[-3:]})")
@@ -50,7 +51,7 @@ def load(server: Deployments, name: str = "identity", clients: int = 4) -> Itera
     finally:
         running.stopped.set()
         for thread in running.threads:
-            thread.join(30)
+            thread.join(PATIENCE)
 
 
 def role(server: Deployments, name: str) -> psutil.Process:
@@ -61,7 +62,7 @@ def role(server: Deployments, name: str) -> psutil.Process:
         found.extend(server.processes(f"slipway.roles.{name}"))
         return bool(found)
 
-    until(there, 15.0, f"a running {name}")
+    until(there, what=f"a running {name}")
     return found[0]
 
 

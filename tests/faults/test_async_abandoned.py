@@ -8,11 +8,10 @@ from collections.abc import Iterator
 import pytest
 
 from slipway.cli.launch import temporary
+from tests.deadlines import Watch
 from tests.e2e.asynchronous import Asynchronous, Request
 from tests.e2e.deployments import SCRIPT_MODE, Deployments, script, until
 from tests.e2e.test_async_command import Commands
-
-pytestmark = [pytest.mark.timeout(120)]
 
 GRACE = 5.0
 """How long a worker may go on with a request that nobody waits for any more (design.md 2)."""
@@ -73,11 +72,12 @@ def test_a_cancelled_request_frees_its_worker(sleeper: Sleeper, padding: int) ->
     before = sleeper.worker(f"before-{padding}")
     sleeper.submit(f"hour-{padding}", 600, padding, InvocationTimeoutSeconds=900)
     sleeper.running(f"hour-{padding}")
-    began = time.monotonic()
+    began = Watch()
     sleeper.cancelled(f"hour-{padding}")
-    assert time.monotonic() - began < 4
+    assert began.free < 4
     after = sleeper.worker(f"after-{padding}")
-    assert GRACE - 1 < time.monotonic() - began < GRACE + 5
+    assert began.seconds > GRACE - 1
+    assert began.free < GRACE + 5
     assert after != before
     assert sleeper.ran(f"hour-{padding}") == 1
     assert sleeper.ran(f"after-{padding}") == 1
@@ -121,9 +121,9 @@ def test_a_timeout_frees_the_worker(sleeper: Sleeper) -> None:
     before = sleeper.worker("first")
     sleeper.submit("late", 600, InvocationTimeoutSeconds=1)
     sleeper.running("late")
-    began = time.monotonic()
+    began = Watch()
     assert sleeper.notification()["inferenceId"] == "late"
-    assert time.monotonic() - began < 3
+    assert began.free < 3
     assert sleeper.worker("last") != before
-    assert time.monotonic() - began < 1 + GRACE + 4
+    assert began.free < 1 + GRACE + 4
     assert sleeper.ran("last") == 1

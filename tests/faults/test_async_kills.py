@@ -116,18 +116,16 @@ def tally(values: Iterator[int]) -> dict[int, int]:
     return found
 
 
-@pytest.mark.timeout(300)
 def test_every_accepted_request_ends_once_and_whole(executions: Executions) -> None:
     storm(executions, 600, 12, seed=1)
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(300 + KILLS * SECONDS * 2)
+@pytest.mark.timeout(600 + KILLS * SECONDS * 2)
 def test_every_accepted_request_ends_once_and_whole_in_a_long_storm(executions: Executions) -> None:
     storm(executions, REQUESTS, KILLS, seed=2)
 
 
-@pytest.mark.timeout(240)
 def test_everything_dies_at_once_and_is_started_again(tmp_path: Path, executions: Executions) -> None:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]

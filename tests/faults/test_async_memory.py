@@ -15,8 +15,6 @@ from tests.e2e.deployments import BUCKET, IDENTITY, Deployments, script
 from tests.faults.load import role
 from tests.faults.test_s3_memory import MB, forget_peak, peak
 
-pytestmark = [pytest.mark.timeout(300)]
-
 GROWTH = 120 * MB
 
 LARGE = """

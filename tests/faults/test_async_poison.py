@@ -15,6 +15,7 @@ import pytest
 
 from slipway.cli.launch import temporary
 from slipway.replicas.cgroups import Cgroups
+from tests.deadlines import LONG
 from tests.e2e.asynchronous import Asynchronous
 from tests.e2e.deployments import Deployments
 from tests.faults import async_model
@@ -22,8 +23,6 @@ from tests.faults.async_audit import ATTEMPTS, ask, drained, ends, heard, listed
 from tests.faults.async_clients import Clients
 from tests.faults.async_consumer import Consumer
 from tests.faults.async_model import Executions
-
-pytestmark = [pytest.mark.timeout(300)]
 
 REQUESTS = 300
 SHARE = 100
@@ -148,6 +147,6 @@ def _healed(
 def command(found: Asynchronous, *arguments: str) -> str:
     """What `slipway async …` prints."""
     start = [sys.executable, "-m", "slipway.cli.main", "async", "--data-dir", str(found.server.launched.data_dir)]
-    told = subprocess.run([*start, *arguments], capture_output=True, text=True, timeout=60, check=False)
+    told = subprocess.run([*start, *arguments], capture_output=True, text=True, timeout=LONG, check=False)
     assert told.returncode == 0, told.stderr
     return told.stdout

@@ -93,7 +93,7 @@ def test_errors_while_it_is_full_and_nothing_acknowledged_is_lost(disk: Path) ->
         assert server.status("identity") == "InService"
 
         filler.unlink()
-        until(lambda: put_works(server), 10, "its recovery")
+        until(lambda: put_works(server), what="its recovery")
         for key, body in kept.items():
             assert server.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read() == body
         assert acknowledged

@@ -8,6 +8,7 @@ import pytest
 
 from slipway.http.limits import HttpLimits
 from slipway.http.messages import Request, Response
+from tests.deadlines import PATIENCE
 from tests.unit.http.serving import echo, serving, until
 
 SMUGGLING = {
@@ -155,7 +156,7 @@ async def test_a_client_that_never_reads_is_cut(monkeypatch: pytest.MonkeyPatch)
 
 
 async def test_connections_are_bounded() -> None:
-    async with serving(echo, limits=FAST) as served:
+    async with serving(echo, limits=HttpLimits(connections=3)) as served:
         peers = [await served.peer() for _ in range(3)]
         await until(lambda: served.server.connections == 3)
         late = await served.peer()
@@ -167,8 +168,10 @@ async def test_connections_are_bounded() -> None:
 
 async def test_client_gone_in_the_middle_of_a_body() -> None:
     outcome: list[str] = []
+    reading = asyncio.Event()
 
     async def handler(request: Request) -> Response:
+        reading.set()
         try:
             await request.body.read(1000)
         except BaseException as error:
@@ -179,7 +182,7 @@ async def test_client_gone_in_the_middle_of_a_body() -> None:
     async with serving(handler) as served:
         peer = await served.peer()
         await peer.send(b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\nabc")
-        await asyncio.sleep(0.02)
+        await asyncio.wait_for(reading.wait(), PATIENCE)
         peer.writer.close()
         await until(lambda: bool(outcome))
         assert outcome[0] in ("ClientGone", "CancelledError")
@@ -187,8 +190,10 @@ async def test_client_gone_in_the_middle_of_a_body() -> None:
 
 async def test_bad_chunk_while_the_handler_reads_ends_its_request() -> None:
     outcome: list[str] = []
+    reading = asyncio.Event()
 
     async def handler(request: Request) -> Response:
+        reading.set()
         try:
             return Response(200, [], await request.body.read(1000))
         except BaseException as error:
@@ -198,7 +203,7 @@ async def test_bad_chunk_while_the_handler_reads_ends_its_request() -> None:
     async with serving(handler) as served:
         peer = await served.peer()
         await peer.send(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n")
-        await asyncio.sleep(0.02)
+        await asyncio.wait_for(reading.wait(), PATIENCE)
         await peer.send(b"nonsense\r\n")
         assert (await peer.answer())[0] == 400
         await until(lambda: bool(outcome))

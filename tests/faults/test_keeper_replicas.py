@@ -13,6 +13,7 @@ import pytest
 
 from slipway.replicas.sandbox import Sandbox
 from slipway.roles import place
+from tests.deadlines import PATIENCE
 from tests.faults.test_keeper import eventually, gone
 from tests.unit.replicas.fakes import python_prefix
 
@@ -68,7 +69,7 @@ def test_replicas_die_with_their_keeper(folder: Path) -> None:
     assert len(alive) >= 3  # bubblewrap, the host, and its child
     keeper.kill()
     keeper.wait()
-    assert eventually(lambda: all(gone(pid) for pid in alive), 1.0) < 1.0
+    assert eventually(lambda: all(gone(pid) for pid in alive)) < 1.0
     keeper.stdout.close()
 
 
@@ -81,7 +82,7 @@ def test_what_a_dead_keeper_recorded_is_killed_and_nothing_else(folder: Path) ->
         (folder / "run" / "pids" / str(other.pid)).write_text("1")  # the pid of a process that is gone, used again
         (folder / "run" / "pids" / "nonsense").write_text("x")
         place.make_run_dir(run_dir)
-        assert left.wait(5) == -9
+        assert left.wait(PATIENCE) == -9
         assert other.poll() is None
         assert os.listdir(folder / "run" / "pids") == []
     finally:

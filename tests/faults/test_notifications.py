@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.deadlines import PATIENCE
 from tests.e2e.deployments import Deployments, until
 from tests.faults.load import role
 
@@ -46,7 +47,7 @@ class Endpoint:
     def take(self, kind: str, envelope: dict[str, Any]) -> int:
         self.certificates.add(envelope["SigningCertURL"])
         if kind == "SubscriptionConfirmation":
-            with urllib.request.urlopen(envelope["SubscribeURL"], timeout=20) as response:
+            with urllib.request.urlopen(envelope["SubscribeURL"], timeout=PATIENCE) as response:
                 assert response.status == 200
             self.confirmed.set()
             return 200
@@ -72,7 +73,7 @@ def test_every_published_message_arrives_through_kills_of_control(server: Deploy
     arn = sqs.get_queue_attributes(QueueUrl=queue, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
     sns.subscribe(TopicArn=topic, Protocol="sqs", Endpoint=arn)
     sns.subscribe(TopicArn=topic, Protocol="http", Endpoint=endpoint.url)
-    assert endpoint.confirmed.wait(20)
+    assert endpoint.confirmed.wait(PATIENCE)
     until(lambda: sns.get_topic_attributes(TopicArn=topic)["Attributes"]["SubscriptionsConfirmed"] == "2")
     published = set()
     for n in range(MESSAGES):
@@ -81,9 +82,9 @@ def test_every_published_message_arrives_through_kills_of_control(server: Deploy
             old.kill()
             until(lambda old=old: role(server, "control").pid != old.pid)  # type: ignore[misc]
         published.add(sns.publish(TopicArn=topic, Message=f"message {n}")["MessageId"])
-    until(lambda: published <= set(endpoint.taken), 60.0)
+    until(lambda: published <= set(endpoint.taken))
     found: list[str] = []
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + PATIENCE
     while not published <= set(found) and time.monotonic() < deadline:
         page = sqs.receive_message(QueueUrl=queue, MaxNumberOfMessages=10, WaitTimeSeconds=1).get("Messages", [])
         for message in page:
@@ -92,5 +93,5 @@ def test_every_published_message_arrives_through_kills_of_control(server: Deploy
     assert published <= set(found)
     assert len(found) == len(set(found)), "one message in the queue for each publication"
     (certificate,) = endpoint.certificates
-    with urllib.request.urlopen(certificate, timeout=20) as response:
+    with urllib.request.urlopen(certificate, timeout=PATIENCE) as response:
         assert response.read().startswith(b"-----BEGIN CERTIFICATE-----")

@@ -34,20 +34,20 @@ def test_kills_of_gateway_control_and_a_container(server: Deployments) -> None:
     with load(server, "pipeline") as calls:
         before = {p.pid for p in hosts(server)}
         role(server, "control").kill()
-        calls.more(50, 20.0)
-        until(lambda: server.status("pipeline") == "InService", 20.0, "control is back")
+        calls.more(50)
+        until(lambda: server.status("pipeline") == "InService", what="control is back")
         assert {p.pid for p in hosts(server)} == before, "containers are adopted, not started again"
         assert calls.errors == []
         role(server, "gateway").kill()
-        calls.more(50, 20.0)
+        calls.more(50)
         assert len(calls.errors) <= 4
         assert all(isinstance(error, ConnectionClosedError) for error in calls.errors)
         calls.errors.clear()
         victims = hosts(server)
         victims[-1].kill()
-        calls.more(50, 20.0)
-        until(lambda: len({p.pid for p in hosts(server)} - {v.pid for v in victims}) > 0, 30.0, "new processes")
-        calls.more(20, 20.0)
+        calls.more(50)
+        until(lambda: len({p.pid for p in hosts(server)} - {v.pid for v in victims}) > 0, what="new processes")
+        calls.more(20)
     for error in calls.errors:
         assert isinstance(error, ClientError), error
         assert error.response["Error"]["Code"] in ("ModelError", "ServiceUnavailable")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
-import time
 from collections.abc import Iterator
 
 import psutil
 import pytest
 
 from slipway.cli.launch import temporary
+from tests.deadlines import PATIENCE, Watch
 from tests.e2e.deployments import IDENTITY, Deployments, script, until
 from tests.faults.load import role
 
@@ -37,7 +37,7 @@ class Raw:
         self.sockets: list[socket.socket] = []
 
     def open(self, sent: bytes = b"") -> socket.socket:
-        sock = socket.create_connection(self.address, timeout=10)
+        sock = socket.create_connection(self.address, timeout=PATIENCE)
         self.sockets.append(sock)
         if sent:
             sock.sendall(sent)
@@ -60,23 +60,23 @@ def head(length: int, path: str = "/endpoints/identity/invocations") -> bytes:
 
 
 def latencies(server: Deployments, count: int = 100) -> list[float]:
-    """Seconds of calls over one connection, sorted."""
+    """Seconds of calls over one connection, sorted, of a machine without other work."""
     host, _, port = server.launched.endpoint_url.removeprefix("http://").rpartition(":")
-    connection = http.client.HTTPConnection(host, int(port), timeout=10)
+    connection = http.client.HTTPConnection(host, int(port), timeout=PATIENCE)
     taken = []
     for _ in range(count):
-        began = time.perf_counter()
+        began = Watch()
         connection.request("POST", "/endpoints/identity/invocations", b"payload", {"Content-Type": "text/plain"})
         answer = connection.getresponse()
         assert (answer.status, answer.read()) == (200, b"payload")
-        taken.append(time.perf_counter() - began)
+        taken.append(began.free)
     connection.close()
     return sorted(taken)
 
 
 def served_as_ever(server: Deployments, before: list[float]) -> None:
     """p90 at most twice what it was, and no more than some milliseconds in any case of doubt: this machine has other work."""
-    for _ in range(3):
+    for _ in range(10):
         after = latencies(server)
         if after[90] <= max(2 * before[90], 0.01):
             return
@@ -102,7 +102,7 @@ def test_500_idle_connections(server: Deployments, raw: Raw) -> None:
     assert gateway.memory_info().rss - memory < 30 * MB
     descriptors = gateway.num_fds()
     raw.close()
-    until(lambda: gateway.num_fds() < descriptors - 450, 10, "their end")
+    until(lambda: gateway.num_fds() < descriptors - 450, what="their end")
 
 
 def test_100_heads_that_arrive_byte_by_byte(server: Deployments, raw: Raw) -> None:
@@ -145,7 +145,7 @@ def test_bodies_in_memory_are_bounded_together(server: Deployments, raw: Raw) ->
     assert any(b"503" in data or data == b"cut" for data in told), "the budget has a bound"
     assert gateway.memory_info().rss - memory < 400 * MB
     raw.close()
-    until(lambda: server.invoke("identity", b"x" * LARGE, ContentType="text/plain") == b"x" * LARGE, 10)
+    until(lambda: server.invoke("identity", b"x" * LARGE, ContentType="text/plain") == b"x" * LARGE)
 
 
 def test_clients_that_do_not_read_their_answers(server: Deployments, raw: Raw) -> None:
@@ -168,12 +168,12 @@ def test_half_closed_connections_are_over(server: Deployments, raw: Raw) -> None
             sock = raw.open(sent)
             sock.shutdown(socket.SHUT_WR)
     for sock in raw.sockets:
-        sock.settimeout(5)
+        sock.settimeout(PATIENCE)
         with contextlib.suppress(ConnectionError):
             while sock.recv(1 << 20):
                 continue
     served_as_ever(server, before)
-    until(lambda: gateway.num_fds() < descriptors + 10, 10, "their end")
+    until(lambda: gateway.num_fds() < descriptors + 10, what="their end")
 
 
 def test_connections_that_vanish_in_the_middle(server: Deployments, raw: Raw) -> None:
@@ -184,7 +184,7 @@ def test_connections_that_vanish_in_the_middle(server: Deployments, raw: Raw) ->
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\x00\x00\x00\x00\x00\x00\x00")
         sock.close()  # a reset
     served_as_ever(server, before)
-    until(lambda: gateway.num_fds() < descriptors + 20, 10, "their end")
+    until(lambda: gateway.num_fds() < descriptors + 20, what="their end")
 
 
 @pytest.mark.parametrize("path", ["/", "/some-bucket/key"])
@@ -193,10 +193,10 @@ def test_slow_bodies_for_control_do_not_hold_up_its_others(server: Deployments, 
     memory = control.memory_info().rss
     for _ in range(100):
         raw.open(head(10_000, path) + b"x" * 100)
-    began = time.monotonic()
+    began = Watch()
     for _ in range(20):
         assert server.status("identity") == "InService"
-    assert time.monotonic() - began < 3
+    assert began.free < 3
     assert control.memory_info().rss - memory < 40 * MB
 
 

@@ -13,7 +13,7 @@ from tests.toolkits import cases
 from tests.toolkits.cases import CSV, JSON, NPY, npy, script
 from tests.toolkits.differential import Choice, Request, Scenario, ask_aws, compare
 
-pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.heavy]
 
 MODELS = Path(__file__).parents[1] / "models"
 SERVER = ("multi-model-server==1.1.11", "six==1.17.0", "psutil", "scipy==1.15.3")

@@ -25,6 +25,7 @@ from slipway.backing.objects_digests import encode
 from slipway.backing.objects_embedded import EmbeddedObjects
 from slipway.store.db import Db
 from slipway.wire.errors import AwsError
+from tests.deadlines import PATIENCE
 
 ME, OTHER = "123456789012", "210987654321"
 BIG = random.Random(7).randbytes(3 * 1024 * 1024 + 17)
@@ -90,7 +91,7 @@ def files(tmp_path: Path) -> list[str]:
 
 
 async def until_files(tmp_path: Path, count: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while len(files(tmp_path)) != count:  # noqa: ASYNC110 - removal is not announced
             await asyncio.sleep(0.005)
 

@@ -20,6 +20,7 @@ from slipway.backing.objects_digests import encode
 from slipway.backing.objects_external import CHUNK, ExternalObjects
 from slipway.backing.objects_staging import ExternalStaging
 from slipway.wire.errors import AwsError
+from tests.deadlines import PATIENCE
 
 ME, OTHER = "123456789012", "210987654321"
 RCLONE = shutil.which("rclone", path=os.path.dirname(sys.executable))
@@ -62,7 +63,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture
 async def store(server: str) -> AsyncIterator[ExternalObjects]:
     store = ExternalObjects(endpoint=server, access_key="access", secret_key="secret-key", region="us-east-1", account=ME)
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(PATIENCE):
         while True:
             try:
                 await store.bucket("b")

@@ -14,6 +14,7 @@ from slipway.core.asynchronous import Staged
 from slipway.store import objects as rows
 from slipway.store.db import Connection, Db, StoreClosed
 from slipway.wire.errors import AwsError
+from tests.deadlines import PATIENCE
 
 ME, OTHER = "123456789012", "210987654321"
 BIG = random.Random(7).randbytes(3 * 1024 * 1024 + 17)
@@ -84,7 +85,7 @@ def blobs(tmp_path: Path) -> list[str]:
 
 
 async def until_blobs(tmp_path: Path, count: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while len(blobs(tmp_path)) != count:  # noqa: ASYNC110 - removal is not announced
             await asyncio.sleep(0.005)
 

@@ -18,6 +18,7 @@ from slipway.link.channel import LinkError
 from slipway.link.claims import Claim, Started
 from slipway.settings import Limits
 from slipway.store import jobs, jobs_claims
+from tests.deadlines import PATIENCE
 from tests.unit.control.async_world import ARN, KEY, FakeDispatcher, Site, failed, opened, request, succeeded
 
 SIDE = {"EndpointName": "Echo", "VariantName": "AllTraffic"}
@@ -36,7 +37,7 @@ async def one(site: Site) -> AsyncIterator[FakeDispatcher]:
     found.close()
 
 
-async def until(condition: Callable[[], object], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], object], seconds: float = PATIENCE) -> None:
     async with asyncio.timeout(seconds):
         while not condition():  # noqa: ASYNC110 - of another task, over a socket
             await asyncio.sleep(0.005)
@@ -188,7 +189,7 @@ async def test_started_shows_where_a_request_runs(site: Site, one: FakeDispatche
     await one.accept(request())
     (claimed,) = await one.claim()
     await one.channel.notify(claims.STARTED, (Started(claimed.id, claimed.lease, site.now, "AllTraffic", "i-7"),))
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(PATIENCE):
         while (await site.job(claimed.id)).instance != "i-7":  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 

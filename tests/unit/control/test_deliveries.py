@@ -26,6 +26,7 @@ from slipway.store.db import Connection, Db
 from slipway.store.queues import QueueRow
 from slipway.store.topics import Subscription, Topic
 from slipway.store.topics_outbox import Outcome
+from tests.deadlines import PATIENCE
 
 ACCOUNT = "123456789012"
 TOPIC = f"arn:aws:sns:eu-west-1:{ACCOUNT}:results"
@@ -93,7 +94,7 @@ async def publish(db: Db, id: str, now: float = 1_700_000_000.0, message: str = 
 
 async def settled(db: Db, *ids: str) -> list[Outcome]:
     """The outcomes, when nothing of these messages is pending any more."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while True:
             found = await db.read(lambda c: topics_outbox.outcomes_of(c, ids))
             if len(found) >= len(ids) and all(one.state != "pending" for one in found):
@@ -102,7 +103,7 @@ async def settled(db: Db, *ids: str) -> list[Outcome]:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110 - what is waited for is another task's doing, which tells nobody
             await asyncio.sleep(0.01)
 
@@ -195,7 +196,7 @@ async def test_delays_are_waited_for(db: Db, seal: Signer) -> None:
     sender.answers["http://a/"] = failing(1, Undelivered("No answer."))
     await publish(db, "a")
     async with delivering(db, seal, clock, sender):
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(PATIENCE):
             while True:
                 (outcome,) = await db.read(lambda c: topics_outbox.outcomes_of(c, ["a"]))
                 if outcome.attempts == 1:

@@ -12,6 +12,7 @@ from slipway.control.changes import Changes
 from slipway.control.routes import Routes
 from slipway.core.asynchronous import AsyncOptions
 from slipway.core.routing import Endpoint, Key, Replica, Variant
+from tests.deadlines import PATIENCE
 from tests.unit.control.world import FakeFeed
 
 
@@ -86,10 +87,9 @@ async def test_a_gateway_that_hangs_is_not_waited_for_without_end(feed: FakeFeed
     routes.put("e", endpoint("e", "i"))
     await turns()
     routes.put("e", endpoint("e"))
-    for _ in range(100):
-        if routes.confirmed("e") and not routes.held("e"):
-            break
-        await asyncio.sleep(0.01)
+    async with asyncio.timeout(PATIENCE):
+        while routes.held("e") or not routes.confirmed("e"):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     assert routes.confirmed("e")
     assert routes.held("e") == frozenset()
     await routes.stop()
@@ -164,5 +164,5 @@ async def test_changes_wake_those_who_wait() -> None:
     other = asyncio.ensure_future(changes.wait("endpoint", "f", 0.01))
     await turns()
     changes.happened("endpoint", "e")
-    await asyncio.wait_for(waiting, 1)
-    await asyncio.wait_for(other, 1)
+    await asyncio.wait_for(waiting, PATIENCE)
+    await asyncio.wait_for(other, PATIENCE)

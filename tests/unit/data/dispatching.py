@@ -26,6 +26,7 @@ from slipway.link import channel, claims
 from slipway.link.channel import Channel
 from slipway.link.claims import Claim, Heartbeat, Started
 from slipway.link.client import Link
+from tests.deadlines import PATIENCE
 from tests.unit.data.workers import ACCOUNT, REGION
 
 KEY = endpoint_key(ACCOUNT, REGION, "demo")
@@ -120,7 +121,7 @@ class Control:
         for each in self._server.channels:
             asyncio.get_running_loop().create_task(each.notify(kind, payload))
 
-    async def until(self, condition: Callable[[], bool], seconds: float = 5.0) -> None:
+    async def until(self, condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
         async with asyncio.timeout(seconds), self.news:
             await self.news.wait_for(condition)
 

@@ -12,11 +12,12 @@ import pytest
 from slipway.data import abandoning
 from slipway.link import claims
 from slipway_host import frames
+from tests.deadlines import PATIENCE
 from tests.unit.data.dispatching import Stack, stack
 from tests.unit.data.workers import Asked, Told, Worker, replica, variant, workers
 
 
-async def until(condition: Callable[[], bool], seconds: float = 5.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = PATIENCE) -> None:
     end = asyncio.get_running_loop().time() + seconds
     while not condition():
         assert asyncio.get_running_loop().time() < end, "it did not happen"

@@ -13,6 +13,7 @@ from slipway.backing.objects_errors import s3_error
 from slipway.core.asynchronous import AsyncOptions, Outcome, Staged
 from slipway.link import claims
 from slipway_host import frames
+from tests.deadlines import PATIENCE
 from tests.unit.data.dispatching import OPTIONS, Stack, stack
 from tests.unit.data.workers import Asked, Told, Worker, echo, replica, variant, workers
 from tests.unit.http.serving import until
@@ -171,7 +172,7 @@ async def test_a_timeout_begins_when_the_worker_does(tmp_path: Path) -> None:
     """The second is sent ahead while the first hangs; it has its own time after that."""
 
     async def slow(asked: Asked) -> Told:
-        await asyncio.sleep(1.5 if asked.body == b"slow" else 0.8)
+        await asyncio.sleep(1.5 if asked.body == b"slow" else 0.2)
         return Told(body=asked.body)
 
     async with workers(tmp_path, answer=slow) as (worker,), stack(tmp_path) as found:
@@ -235,10 +236,10 @@ async def test_a_request_that_expires_while_it_waits_for_a_worker_is_not_sent(tm
     gate = Gate()
     async with workers(tmp_path, answer=gate) as (worker,), stack(tmp_path) as found:
         found.serve(variant(replica("i-1", worker)), options=AsyncOptions("s3://out/x", max_concurrent=1))
-        soon = time.time() + 0.2
+        soon = time.time() + 1.0
         found.control.submit(found.control.request(b"first"), found.control.request(b"late", expires=soon))
         await until(lambda: found.variant.waiting == 1)
-        await asyncio.sleep(soon - time.time())
+        await asyncio.sleep(max(0.0, soon - time.time()))
         gate.open.set()
         kinds = {outcome.id: outcome.kind for outcome in await found.control.settled(2)}
         assert kinds == {1: "succeeded", 2: "released"}
@@ -250,7 +251,10 @@ async def test_what_expires_in_line_does_not_wait_for_its_turn(tmp_path: Path, m
     gate = Gate()
     async with workers(tmp_path, answer=gate) as (worker,), stack(tmp_path) as found:
         found.serve(variant(replica("i-1", worker)), options=AsyncOptions("s3://out/x", max_concurrent=1))
-        found.control.submit(found.control.request(b"first"), found.control.request(b"late", expires=time.time() + 0.2))
+        found.control.submit(found.control.request(b"first"))
+        await until(lambda: worker.running == 1)
+        found.control.submit(found.control.request(b"late", expires=time.time() + 0.5))
+        await until(lambda: found.variant.waiting == 1)
         (got,) = await found.control.settled(1)
         assert (got.id, got.kind, worker.running) == (2, "released", 1)
         gate.open.set()
@@ -405,7 +409,7 @@ async def test_what_control_is_just_settling_is_not_lost(tmp_path: Path, caplog:
             assert channel is not None
             beating = asyncio.create_task(found.dispatch.ledger.connected(channel))
             await until(lambda: found.control.beats[-1].held == ((1, 1),))
-            await asyncio.wait([beating], timeout=5)
+            await asyncio.wait([beating], timeout=PATIENCE)
 
         found.control.before_settled = beat
         found.control.submit(found.control.request())

@@ -10,6 +10,7 @@ from pathlib import Path
 from slipway.data import invoke
 from slipway.data.frames_link import depth_for_batches
 from slipway_host import frames
+from tests.deadlines import PATIENCE
 from tests.unit.data.dispatching import stack
 from tests.unit.data.test_slots import Asking, only, slots_of
 from tests.unit.data.workers import Worker, replica, table, variant
@@ -92,14 +93,14 @@ async def test_all_that_ran_together_fail_with_the_worker_and_the_others_are_sen
         calls = [Asking(body) for body in (b"1", b"2", b"3", b"4", b"die", b"6")]
         for call in calls:
             only(slots).submit(call)
-        assert [await asyncio.wait_for(call.outcome, 5) for call in calls[:3]] == [(200, b"%d" % i) for i in (1, 2, 3)]
-        assert [await asyncio.wait_for(call.outcome, 5) for call in calls[3:]] == [invoke.DIED] * 3
+        assert [await asyncio.wait_for(call.outcome, PATIENCE) for call in calls[:3]] == [(200, b"%d" % i) for i in (1, 2, 3)]
+        assert [await asyncio.wait_for(call.outcome, PATIENCE) for call in calls[3:]] == [invoke.DIED] * 3
         calls = [Asking(body) for body in (b"7", b"die", b"8", b"9", b"10")]
         for call in calls:
             only(slots).submit(call)
-        assert [await asyncio.wait_for(call.outcome, 5) for call in calls[:3]] == [invoke.DIED] * 3
+        assert [await asyncio.wait_for(call.outcome, PATIENCE) for call in calls[:3]] == [invoke.DIED] * 3
         only(slots).submit(Asking(b"11"))
-        assert [await asyncio.wait_for(call.outcome, 5) for call in calls[3:]] == [(200, b"9"), (200, b"10")]
+        assert [await asyncio.wait_for(call.outcome, PATIENCE) for call in calls[3:]] == [(200, b"9"), (200, b"10")]
         assert worker.batches[-1] == [b"9", b"10", b"11"]
 
 

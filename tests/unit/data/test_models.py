@@ -17,6 +17,7 @@ from slipway.data.invoke import GONE, NO_CAPACITY, OVERLOADED
 from slipway.data.lanes import DataLimits
 from slipway.data.models import CROWD, NOT_READY, TARGET_MODEL, ModelSlots, Refused
 from slipway.data.several import GatewaySlots
+from tests.deadlines import PATIENCE
 from tests.unit.data.test_slots import Asking, Gate, only
 from tests.unit.data.workers import Asked, Told, Worker, replica, table, variant, workers
 from tests.unit.http.serving import until
@@ -76,7 +77,7 @@ def begin(slots: ModelSlots, target: str = "a", body: bytes = b"x") -> Asking:
 
 
 async def ask(slots: ModelSlots, target: str = "a", body: bytes = b"x") -> tuple[int, bytes] | str:
-    return await asyncio.wait_for(begin(slots, target, body).outcome, 5)
+    return await asyncio.wait_for(begin(slots, target, body).outcome, PATIENCE)
 
 
 async def test_a_miss_is_loaded_once_for_all_who_wait_and_then_hit(tmp_path: Path) -> None:
@@ -108,7 +109,7 @@ async def test_who_waits_too_long_hears_not_ready_and_the_load_goes_on(tmp_path:
             return await placed(worker)(asked)
 
         control = Control(slowly)
-        async with house(control, many(worker), model_seconds=0.1) as (_, slots):
+        async with house(control, many(worker), model_seconds=0.5) as (_, slots):
             assert await ask(slots) == NOT_READY
             assert await ask(slots) == NOT_READY
             loading.set()
@@ -129,7 +130,7 @@ async def test_what_cannot_be_loaded_is_told_to_all_who_wait_and_asked_for_anew(
         control = Control(refuse)
         async with house(control, many(worker)) as (_, slots):
             calls = [begin(slots, "bad"), begin(slots, "bad"), begin(slots, "good")]
-            outcomes = [await asyncio.wait_for(call.outcome, 5) for call in calls]
+            outcomes = [await asyncio.wait_for(call.outcome, PATIENCE) for call in calls]
             for why in outcomes[:2]:
                 assert isinstance(why, Refused)
                 assert (str(why), why.answer.message, why.answer.status) == (state, "no such luck", 507)
@@ -155,7 +156,7 @@ async def test_a_replica_that_goes_while_it_loads_is_followed_by_another(tmp_pat
             await until(lambda: control.asked == [(best, "a")])
             whole = many(one, two)
             slots.apply(table(2, replace(whole, replicas=tuple(each for each in whole.replicas if each.id != best))))
-            assert await asyncio.wait_for(call.outcome, 5) == (200, b"x")
+            assert await asyncio.wait_for(call.outcome, PATIENCE) == (200, b"x")
             assert control.asked[1:] == [({"r0": "r1", "r1": "r0"}[best], "a")]
             assert len(left.asked) == 1
 
@@ -179,11 +180,11 @@ async def test_control_that_stays_away_costs_the_wait_alone_and_loaded_models_go
             return await placed(worker)(asked) if asked.target == "loaded" else ModelAnswer(LATE)
 
         control = Control(away)
-        async with house(control, many(worker), model_seconds=0.2) as (_, slots):
+        async with house(control, many(worker), model_seconds=1.0) as (_, slots):
             assert await ask(slots, "loaded") == (200, b"x")
             waiting = begin(slots, "other")
             assert await ask(slots, "loaded") == (200, b"x")
-            assert await asyncio.wait_for(waiting.outcome, 5) == NOT_READY
+            assert await asyncio.wait_for(waiting.outcome, PATIENCE) == NOT_READY
             asked = len(control.asked)
             assert asked < 10, "there are pauses"
             await asyncio.sleep(0.6)  # nobody waits: nobody is asked (longest pause: 0.5 s)
@@ -192,13 +193,13 @@ async def test_control_that_stays_away_costs_the_wait_alone_and_loaded_models_go
 
 async def test_without_an_instance_it_is_no_capacity(tmp_path: Path) -> None:
     control = Control(placed())
-    async with house(control, many(), capacity_seconds=0.1, model_seconds=60) as (slots, found):
+    async with house(control, many(), capacity_seconds=0.5, model_seconds=60) as (slots, found):
         assert await ask(found) == NO_CAPACITY
         async with workers(tmp_path) as (worker,):
             call = begin(found)
             control.reply = placed(worker)
             slots.apply(table(2, many(worker)))
-            assert await asyncio.wait_for(call.outcome, 5) == (200, b"x")
+            assert await asyncio.wait_for(call.outcome, PATIENCE) == (200, b"x")
 
 
 async def test_requests_go_to_the_instance_that_has_it_until_a_crowd_waits(tmp_path: Path) -> None:
@@ -214,7 +215,7 @@ async def test_requests_go_to_the_instance_that_has_it_until_a_crowd_waits(tmp_p
             await until(lambda: len(control.asked) > 1)
             assert control.asked == [(best, "a"), (other, "a")]
             gate.open.set()
-            assert {await asyncio.wait_for(call.outcome, 5) for call in calls} == {(200, b"x")}
+            assert {await asyncio.wait_for(call.outcome, PATIENCE) for call in calls} == {(200, b"x")}
             assert one.asked
             assert two.asked
 

@@ -15,6 +15,7 @@ from slipway.data.lanes import DataLimits
 from slipway.data.several import GatewaySlots
 from slipway.data.slots import VariantSlots
 from slipway_host.frames import pack_head, unpack_head
+from tests.deadlines import PATIENCE
 from tests.unit.data.workers import ACCOUNT, REGION, Asked, Told, Worker, table
 from tests.unit.http.serving import until
 
@@ -100,7 +101,7 @@ async def site(path: Path, **limits: Any) -> AsyncIterator[Site]:
 async def ask(variant: VariantSlots, body: bytes = b"x", **headers: bytes) -> Caller:
     caller = Caller(body, **headers)
     variant.submit(caller)
-    await asyncio.wait_for(caller.told.wait(), 5)
+    await asyncio.wait_for(caller.told.wait(), PATIENCE)
     return caller
 
 
@@ -147,7 +148,7 @@ async def test_a_walk_stays_on_its_instance_and_walks_spread(tmp_path: Path) -> 
         for caller in callers:
             variant.submit(caller)
         for caller in callers:
-            await asyncio.wait_for(caller.told.wait(), 5)
+            await asyncio.wait_for(caller.told.wait(), PATIENCE)
         for instance in ("i-1", "i-2"):
             bodies = [{asked.body[:1] for asked in found.asked(instance, name)} for name in NAMES]
             assert len(bodies[0]) == 4
@@ -179,7 +180,7 @@ async def test_a_container_that_dies_is_named(tmp_path: Path) -> None:
         variant.submit(caller)
         await until(lambda: ("i-1", "second") in found.workers and bool(found.asked("i-1", "second")))
         await found.workers["i-1", "second"].kill()
-        await asyncio.wait_for(caller.told.wait(), 5)
+        await asyncio.wait_for(caller.told.wait(), PATIENCE)
         assert (caller.why, caller.at) == (DIED, "second")
         assert variant.in_flight == 0
 
@@ -236,7 +237,7 @@ async def test_answers_between_containers_are_bounded(tmp_path: Path) -> None:
         assert found.slots.pipes.between < 8000
         gate.set()
         for caller in callers:
-            await asyncio.wait_for(caller.told.wait(), 5)
+            await asyncio.wait_for(caller.told.wait(), PATIENCE)
         assert all(caller.answer is not None for caller in callers)
         assert found.slots.pipes.between == 0
 
@@ -257,7 +258,7 @@ async def test_an_instance_that_leaves_finishes_its_walks(tmp_path: Path) -> Non
         assert found.variant is variant
         assert found.slots.busy_removed() == ["i-1"]
         gate.set()
-        await asyncio.wait_for(caller.told.wait(), 5)
+        await asyncio.wait_for(caller.told.wait(), PATIENCE)
         assert caller.answer is not None
         assert len(found.asked("i-1", "third")) == 1
         await until(lambda: found.slots.busy_removed() == [])
@@ -278,7 +279,7 @@ async def test_an_instance_whose_container_is_gone_does_not_hold_its_walks(tmp_p
         await found.workers["i-1", "second"].kill()
         found.serve(2)
         gate.set()
-        await asyncio.wait_for(caller.told.wait(), 5)
+        await asyncio.wait_for(caller.told.wait(), PATIENCE)
         assert (caller.why, caller.at) == (DIED, "second")
         await until(lambda: found.slots.busy_removed() == [])
 
@@ -290,7 +291,7 @@ async def test_requests_wait_for_an_instance_that_is_complete(tmp_path: Path) ->
         variant.submit(caller)
         assert variant.waiting == 1
         found.serve(2, await found.instance("i-1"))
-        await asyncio.wait_for(caller.told.wait(), 5)
+        await asyncio.wait_for(caller.told.wait(), PATIENCE)
         assert caller.answer is not None
         assert caller.answer[2] == b"xfst"
 

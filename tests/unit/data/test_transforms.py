@@ -15,6 +15,7 @@ from slipway.data import transforms
 from slipway.data.lanes import DataLimits
 from slipway.data.transforms import Transforms, TransformSlots, TransformVariant
 from slipway.data.transforms_calls import Caller
+from tests.deadlines import PATIENCE
 from tests.unit.data.workers import Worker, workers
 from tests.unit.http.serving import until
 
@@ -55,7 +56,7 @@ async def test_nothing_begins_while_control_is_away(tmp_path: Path, monkeypatch:
         assert (await waiting).body == b"two"
         link.channel = None
         waiting = asyncio.create_task(caller.ask(b"three", 0))
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE):
             while not waiting.done():
                 here.look_everywhere()
                 await asyncio.sleep(0.05)

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from slipway.http.limits import Budget, HttpLimits
 from slipway.http.messages import Handler, Request, Response
 from slipway.http.server import Fast, Server
+from tests.deadlines import PATIENCE
 
 
 class Peer:
@@ -25,7 +26,7 @@ class Peer:
             await self.writer.drain()
 
     async def head(self) -> tuple[int, dict[str, str]]:
-        raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 5)
+        raw = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), PATIENCE)
         lines = raw.decode("latin-1").split("\r\n")
         headers = dict(line.split(": ", 1) for line in lines[1:] if line)
         return int(lines[0].split(" ")[1]), {name.lower(): value for name, value in headers.items()}
@@ -35,12 +36,16 @@ class Peer:
         status, headers = await self.head()
         if headers.get("transfer-encoding") == "chunked":
             return status, headers, await self.chunks()
-        return status, headers, await asyncio.wait_for(self.reader.readexactly(int(headers.get("content-length", "0"))), 5)
+        return (
+            status,
+            headers,
+            await asyncio.wait_for(self.reader.readexactly(int(headers.get("content-length", "0"))), PATIENCE),
+        )
 
     async def chunks(self) -> bytes:
         out = b""
         while True:
-            size = int(await asyncio.wait_for(self.reader.readline(), 5), 16)
+            size = int(await asyncio.wait_for(self.reader.readline(), PATIENCE), 16)
             out += (await self.reader.readexactly(size + 2))[:-2]
             if size == 0:
                 return out
@@ -48,7 +53,7 @@ class Peer:
     async def closed(self) -> bytes:
         """What still comes until the server closes."""
         try:
-            return await asyncio.wait_for(self.reader.read(), 5)
+            return await asyncio.wait_for(self.reader.read(), PATIENCE)
         except ConnectionError:
             return b""
 
@@ -89,7 +94,7 @@ async def echo(request: Request) -> Response:
     return Response(200, [(b"x-method", request.method.encode()), (b"x-target", request.target)], body)
 
 
-async def until(condition: object, seconds: float = 5.0) -> None:
+async def until(condition: object, seconds: float = PATIENCE) -> None:
     """Wait until `condition()` is true."""
     assert callable(condition)
     async with asyncio.timeout(seconds):

@@ -11,6 +11,7 @@ import pytest
 from slipway.http.client import ConnectFailed, NoAnswer, Pool, PoolLimits
 from slipway.http.messages import BodyTooLarge, ClientGone, Request, Response
 from slipway.http.render import BadHeader
+from tests.deadlines import PATIENCE
 from tests.unit.http.serving import Served, echo, serving, until
 
 Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -122,7 +123,7 @@ async def test_early_answer_while_the_body_is_sent() -> None:
 
     async with serving(handler) as served:
         pool = pool_of(served)
-        response = await asyncio.wait_for(pool.request("PUT", b"/", [], endless()), 5)
+        response = await asyncio.wait_for(pool.request("PUT", b"/", [], endless()), PATIENCE)
         assert (response.status, await response.read(10)) == (400, b"stop")
         await until(lambda: served.server.connections == 0)
         pool.close()
@@ -206,7 +207,7 @@ async def test_nonsense_is_no_answer(answer: bytes) -> None:
 
     async with scripted(script) as pool:
         with pytest.raises(NoAnswer):
-            await asyncio.wait_for(pool.request("GET", b"/", []), 5)
+            await asyncio.wait_for(pool.request("GET", b"/", []), PATIENCE)
 
 
 async def test_answer_cut_short() -> None:

@@ -21,6 +21,7 @@ from slipway.link import channel as link
 from slipway.link.client import Link
 from slipway.link.keeper import KeeperClient, KeeperServer
 from slipway.link.start import encode_start, read_start
+from tests.deadlines import PATIENCE
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ async def test_notifications_are_handled_in_order_and_one_at_a_time(pair: tuple[
     server.on("note", note, int)
     for n in range(100):
         await client.notify("note", n)
-    await asyncio.wait_for(done.wait(), 5)
+    await asyncio.wait_for(done.wait(), PATIENCE)
     assert seen == list(range(100))
 
 
@@ -113,7 +114,7 @@ async def test_a_notification_handler_may_ask_the_same_peer(pair: tuple[link.Cha
     server.on("note", note, int)
     client.on("double", lambda n: n * 2, int)
     await client.notify("note", 4)
-    assert await asyncio.wait_for(answers.get(), 5) == 8
+    assert await asyncio.wait_for(answers.get(), PATIENCE) == 8
 
 
 async def test_closing_fails_what_waits_and_tells_both(pair: tuple[link.Channel, link.Channel]) -> None:
@@ -166,7 +167,7 @@ async def test_garbage_closes_the_channel_and_not_the_server(
     server.on("ping", lambda _: "pong")
     reader, writer = await asyncio.open_unix_connection(str(tmp_path / "s"))
     writer.write(data)
-    assert await asyncio.wait_for(reader.read(), 5) == b""
+    assert await asyncio.wait_for(reader.read(), PATIENCE) == b""
     writer.close()
     assert await client.request("ping", None, str) == "pong"
 
@@ -194,10 +195,10 @@ async def test_a_link_reconnects_and_tells(tmp_path: Path) -> None:
     for name in ("first", "second"):
         answer = _answering(name)
         server = await link.serve(path, answer)
-        assert await asyncio.wait_for(events.get(), 5) == f"up {name}"
+        assert await asyncio.wait_for(events.get(), PATIENCE) == f"up {name}"
         assert await client.request("who", None, str, timeout=5) == name
         await server.close()
-        assert await asyncio.wait_for(events.get(), 5) == "down"
+        assert await asyncio.wait_for(events.get(), PATIENCE) == "down"
     with pytest.raises(TimeoutError):
         await client.request("who", None, timeout=0.01)
     await client.close()
@@ -249,12 +250,12 @@ async def test_keeper_requests_and_reports(tmp_path: Path) -> None:
 
     client = KeeperClient(str(tmp_path / "k"), on_state=states.put_nowait, on_connect=relist)
     client.open()
-    await asyncio.wait_for(ready.wait(), 5)
+    await asyncio.wait_for(ready.wait(), PATIENCE)
     spec = ReplicaSpec("i-2", "i-2", "arn", "e", "v", "primary", "img", {"A": "b"}, {}, (), "1", "r", "g", "s")
     await client.start(spec)
     await client.stop("i-2", 2.5)
     keeping.callbacks[0](ReplicaState("i-2", "arn", "exited"))
-    assert (await asyncio.wait_for(states.get(), 5)).phase == "exited"
+    assert (await asyncio.wait_for(states.get(), PATIENCE)).phase == "exited"
     assert known == keeping.list()
     assert keeping.started == ["i-2"]
     assert keeping.stopped == [("i-2", 2.5)]

@@ -11,6 +11,7 @@ import pytest
 
 from slipway.link.channel import Channel, LinkError, Server, serve
 from slipway.link.counters import COUNTERS, KEPT, Counted, CountersSender, Durations, Report, since
+from tests.deadlines import PATIENCE
 
 
 def counted(n: int = 0, **more: object) -> Counted:
@@ -65,7 +66,7 @@ class Control:
             await self.server.close()
 
 
-async def until(true: Callable[[], bool], seconds: float = 10.0) -> None:
+async def until(true: Callable[[], bool], seconds: float = PATIENCE) -> None:
     async with asyncio.timeout(seconds):
         while not true():  # noqa: ASYNC110 - what is waited for is another task's doing
             await asyncio.sleep(0.005)

@@ -14,6 +14,7 @@ from botocore.parsers import create_parser
 from slipway.http.messages import Headers, Request, Response
 from slipway.http.server import Server
 from slipway.link.forward import Forwarder
+from tests.deadlines import PATIENCE
 from tests.unit.http.serving import serving
 
 
@@ -158,7 +159,7 @@ async def test_client_gone_cancels_in_control(tmp_path: Path) -> None:
     async with serving(Forwarder(f"unix:{tmp_path}/c.sock")) as served:
         peer = await served.peer()
         await peer.send(b"GET / HTTP/1.1\r\n\r\n")
-        await asyncio.wait_for(running.wait(), 5)
+        await asyncio.wait_for(running.wait(), PATIENCE)
         peer.writer.close()
-        await asyncio.wait_for(cancelled.wait(), 5)
+        await asyncio.wait_for(cancelled.wait(), PATIENCE)
     await server.stop(0.1)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from slipway.core.routing import Endpoint, Key, Replica, RouteTable, Variant
 from slipway.link import channel, routes
 from slipway.link.routes import RouteFeed, RouteSubscriber, apply_changes, difference
+from tests.deadlines import PATIENCE
 from tests.unit.http.serving import until
 
 KEY = Key("AKID", "secret", "1", "arn:aws:iam::1:root")
@@ -101,11 +102,11 @@ async def test_snapshot_then_changes_then_acknowledged(setup: Setup) -> None:
     gateway = setup.gateway()
     gateway.subscriber.start()
     await until(lambda: [found.version for found in gateway.taken] == [1])
-    await asyncio.wait_for(setup.feed.acknowledged(1), 5)
+    await asyncio.wait_for(setup.feed.acknowledged(1), PATIENCE)
     setup.feed.publish(table(2, a="r1", b="r2"))
-    await asyncio.wait_for(setup.feed.acknowledged(2), 5)
+    await asyncio.wait_for(setup.feed.acknowledged(2), PATIENCE)
     setup.feed.publish(table(3, b="r3"))
-    await asyncio.wait_for(setup.feed.acknowledged(3), 5)
+    await asyncio.wait_for(setup.feed.acknowledged(3), PATIENCE)
     assert gateway.taken == [table(1, a="r1"), table(2, a="r1", b="r2"), table(3, b="r3")]
 
 
@@ -115,7 +116,7 @@ async def test_a_dispatcher_keeps_no_file(setup: Setup) -> None:
     assert not subscriber.load()
     setup.feed.publish(table(1, a="r1"))
     subscriber.start()
-    await asyncio.wait_for(setup.feed.acknowledged(1), 5)
+    await asyncio.wait_for(setup.feed.acknowledged(1), PATIENCE)
     await until(lambda: taken == [table(1, a="r1")])
     await subscriber.close()
     assert list(setup.folder.glob("*.json*")) == []
@@ -126,7 +127,7 @@ async def test_a_gateway_that_came_before_the_first_table(setup: Setup) -> None:
     gateway.subscriber.start()
     await asyncio.sleep(0.05)
     setup.feed.publish(table(7, a="r1"))
-    await asyncio.wait_for(setup.feed.acknowledged(7), 5)
+    await asyncio.wait_for(setup.feed.acknowledged(7), PATIENCE)
     await until(lambda: gateway.taken == [table(7, a="r1")])
 
 
@@ -141,13 +142,13 @@ async def test_drained_waits_for_busy_replicas(setup: Setup) -> None:
     assert await pending(draining)
     gateway.busy.clear()
     gateway.subscriber.busy_changed()
-    await asyncio.wait_for(draining, 5)
+    await asyncio.wait_for(draining, PATIENCE)
 
 
 async def test_a_new_control_hears_the_dispatchers_before_it_takes_anything_for_drained(setup: Setup) -> None:
     await setup.control(RouteFeed(alive=setup.alive.__contains__, dispatchers=1))
     setup.feed.publish(table(1, a="r2"))
-    await asyncio.wait_for(setup.feed.acknowledged(1), 5)
+    await asyncio.wait_for(setup.feed.acknowledged(1), PATIENCE)
     draining = asyncio.create_task(setup.feed.drained(["r1"]))
     assert await pending(draining)
     dispatcher = setup.gateway()
@@ -157,7 +158,7 @@ async def test_a_new_control_hears_the_dispatchers_before_it_takes_anything_for_
     assert await pending(draining)
     dispatcher.busy.clear()
     dispatcher.subscriber.busy_changed()
-    await asyncio.wait_for(draining, 5)
+    await asyncio.wait_for(draining, PATIENCE)
 
 
 async def test_a_dispatcher_that_never_comes_is_not_waited_for_without_end(
@@ -166,21 +167,21 @@ async def test_a_dispatcher_that_never_comes_is_not_waited_for_without_end(
     monkeypatch.setattr(routes, "_ABSENT", 0.01)
     await setup.control(RouteFeed(alive=setup.alive.__contains__, dispatchers=1))
     setup.feed.publish(table(1))
-    await asyncio.wait_for(setup.feed.drained(["r1"]), 5)
+    await asyncio.wait_for(setup.feed.drained(["r1"]), PATIENCE)
 
 
 async def test_a_broken_link_counts_until_its_process_is_gone(setup: Setup) -> None:
     setup.feed.publish(table(1, a="r1"))
     gateway = setup.gateway()
     gateway.subscriber.start()
-    await asyncio.wait_for(setup.feed.acknowledged(1), 5)
+    await asyncio.wait_for(setup.feed.acknowledged(1), PATIENCE)
     await until(lambda: bool(gateway.taken))
     await gateway.subscriber.close()
     setup.feed.publish(table(2))
     waiting = asyncio.create_task(setup.feed.acknowledged(2))
     assert await pending(waiting)
     setup.alive.clear()
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, PATIENCE)
 
 
 async def test_expected_gateways_are_waited_for(setup: Setup) -> None:
@@ -189,7 +190,7 @@ async def test_expected_gateways_are_waited_for(setup: Setup) -> None:
     waiting = asyncio.create_task(setup.feed.acknowledged(1))
     assert await pending(waiting)
     setup.gateway().subscriber.start()
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, PATIENCE)
 
 
 async def test_control_restarts(setup: Setup) -> None:
@@ -202,7 +203,7 @@ async def test_control_restarts(setup: Setup) -> None:
     assert gateway.subscriber.table == table(1, a="r1")
     setup.feed.publish(table(5, b="r2"))
     await until(lambda: gateway.subscriber.table == table(5, b="r2"))
-    await asyncio.wait_for(setup.feed.acknowledged(5), 5)
+    await asyncio.wait_for(setup.feed.acknowledged(5), PATIENCE)
 
 
 async def test_the_clock_was_set_back_before_control_restarted(setup: Setup) -> None:
@@ -215,9 +216,9 @@ async def test_the_clock_was_set_back_before_control_restarted(setup: Setup) -> 
     assert await pending(waiting), "what it says of the old control's tables is no acknowledgement of this one's"
     setup.feed.publish(table(5, b="r2"))
     await until(lambda: gateway.subscriber.table == table(5, b="r2"))
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, PATIENCE)
     setup.feed.publish(table(6, b="r3"))
-    await asyncio.wait_for(setup.feed.acknowledged(6), 5)
+    await asyncio.wait_for(setup.feed.acknowledged(6), PATIENCE)
     assert gateway.taken[-1] == table(6, b="r3")
 
 
@@ -240,7 +241,7 @@ async def test_a_table_that_cannot_be_taken_is_not_acknowledged(setup: Setup, ca
     waiting = asyncio.create_task(setup.feed.acknowledged(2))
     assert await pending(waiting)
     setup.feed.publish(table(3, a="r3"))
-    await asyncio.wait_for(waiting, 5)
+    await asyncio.wait_for(waiting, PATIENCE)
     assert taken[-1] == table(3, a="r3")
 
 
@@ -266,7 +267,7 @@ async def test_many_tables_at_once_arrive_as_few(setup: Setup) -> None:
     await until(lambda: bool(gateway.taken))
     for version in range(2, 200):
         setup.feed.publish(table(version, a=f"r{version}"))
-    await asyncio.wait_for(setup.feed.acknowledged(199), 5)
+    await asyncio.wait_for(setup.feed.acknowledged(199), PATIENCE)
     assert gateway.subscriber.table == table(199, a="r199")
     assert len(gateway.taken) < 10
     with contextlib.suppress(asyncio.CancelledError):

@@ -12,6 +12,7 @@ import pytest
 from slipway.replicas.artifacts import Artifacts
 from slipway.replicas.failures import CannotRun
 from slipway.replicas.unpack import Bounds
+from tests.deadlines import PATIENCE
 from tests.unit.replicas.fakes import ObjectService, archive
 
 BOUNDS = Bounds(10**9, 1000, 200)
@@ -48,7 +49,7 @@ async def test_an_archive_is_fetched_unpacked_and_shared(tmp_path: Path, service
     artifacts = make(tmp_path, service)
     model = service.put("m.tar.gz", archive({"model": b"weights", "code/inference.py": b"x"}))
     told: list[str] = []
-    one, two = await asyncio.gather(*(artifacts.hold([model], told.append, 10) for _ in range(2)))
+    one, two = await asyncio.gather(*(artifacts.hold([model], told.append, PATIENCE) for _ in range(2)))
     assert one.path == two.path
     assert len(service.requests) == 1
     assert b"host: localhost:4566" in service.requests[0].lower()
@@ -59,25 +60,25 @@ async def test_an_archive_is_fetched_unpacked_and_shared(tmp_path: Path, service
     one.release()
     one.release()
     two.release()
-    assert (await artifacts.hold([replace(model, url="/bucket/signed-anew")], ignore, 10)).path == one.path
+    assert (await artifacts.hold([replace(model, url="/bucket/signed-anew")], ignore, PATIENCE)).path == one.path
     assert len(service.requests) == 1
 
 
 async def test_another_keeper_of_the_same_boot_uses_what_is_there(tmp_path: Path, service: ObjectService) -> None:
     model = service.put("m", archive({"a": b"b"}))
-    (await make(tmp_path, service).hold([model], ignore, 10)).release()
+    (await make(tmp_path, service).hold([model], ignore, PATIENCE)).release()
     (tmp_path / "artifacts" / "x.making").mkdir()
     again = make(tmp_path, service)
-    await again.hold([model], ignore, 10)
+    await again.hold([model], ignore, PATIENCE)
     assert len(service.requests) == 1
     assert not (tmp_path / "artifacts" / "x.making").exists()
 
 
 async def test_after_another_boot_everything_is_fetched_anew(tmp_path: Path, service: ObjectService) -> None:
     model = service.put("m", archive({"a": b"b"}))
-    (await make(tmp_path, service).hold([model], ignore, 10)).release()
+    (await make(tmp_path, service).hold([model], ignore, PATIENCE)).release()
     (tmp_path / "artifacts" / "boot").write_text("another boot")
-    await make(tmp_path, service).hold([model], ignore, 10)
+    await make(tmp_path, service).hold([model], ignore, PATIENCE)
     assert len(service.requests) == 2
 
 
@@ -85,7 +86,7 @@ async def test_a_fetch_goes_on_where_it_broke_off(tmp_path: Path, service: Objec
     data = os.urandom(3_000_000)
     service.cut_after = [1_000_000, 0, 700_000]
     model = replace(service.put("m", data), archive=False, name="weights.bin")
-    holding = await make(tmp_path, service).hold([model], ignore, 20)
+    holding = await make(tmp_path, service).hold([model], ignore, PATIENCE)
     assert (Path(holding.path) / "weights.bin").read_bytes() == data
     assert len(service.requests) == 4
     assert b"range: bytes=1000000-" in service.requests[1].lower()
@@ -95,7 +96,7 @@ async def test_a_fetch_goes_on_where_it_broke_off(tmp_path: Path, service: Objec
 async def test_a_restart_of_the_object_service_is_waited_for(tmp_path: Path, service: ObjectService) -> None:
     model = service.put("m", archive({"a": b"b"}))
     await service.stop()
-    waiting = asyncio.create_task(make(tmp_path, service).hold([model], ignore, 10))
+    waiting = asyncio.create_task(make(tmp_path, service).hold([model], ignore, PATIENCE))
     await asyncio.sleep(0.05)
     service.statuses = [503, 500]
     await service.start()
@@ -118,7 +119,7 @@ async def test_what_cannot_be_fetched_says_why(tmp_path: Path, service: ObjectSe
     assert "not fetched within 0 seconds" in (await refused(artifacts, model, timeout=0.05))[1]
     service.gate.set()
     service.gate = None
-    await artifacts.hold([model], ignore, 10)
+    await artifacts.hold([model], ignore, PATIENCE)
     assert not [name for name in os.listdir(tmp_path / "artifacts") if "making" in name]
 
 
@@ -134,7 +135,7 @@ async def test_a_hostile_archive_is_refused_with_its_kind(tmp_path: Path, servic
 async def test_single_files_and_folders_of_files(tmp_path: Path, service: ObjectService) -> None:
     artifacts = make(tmp_path, service)
     files = [replace(service.put(f"p/{n}", n.encode(), n), archive=False, name=n) for n in ("a", "sub/b", "sub/c/d")]
-    holding = await artifacts.hold(files, ignore, 10)
+    holding = await artifacts.hold(files, ignore, PATIENCE)
     assert (Path(holding.path) / "sub" / "c" / "d").read_bytes() == b"sub/c/d"
     escape = replace(files[0], name="../../evil")
     assert (await refused(artifacts, escape))[0] == "fetch-failed"
@@ -148,7 +149,7 @@ async def test_the_last_one_to_give_up_ends_the_fetch(tmp_path: Path, service: O
     artifacts = make(tmp_path, service)
     model = service.put("m", archive({"a": b"b"}))
     service.gate = asyncio.Event()
-    first, second = (asyncio.create_task(artifacts.hold([model], ignore, 10)) for _ in range(2))
+    first, second = (asyncio.create_task(artifacts.hold([model], ignore, PATIENCE)) for _ in range(2))
     while not service.requests:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     first.cancel()
@@ -161,13 +162,13 @@ async def test_the_last_one_to_give_up_ends_the_fetch(tmp_path: Path, service: O
 
 async def test_what_is_unused_goes_when_there_is_too_much(tmp_path: Path, service: ObjectService) -> None:
     artifacts = make(tmp_path, service, keep_bytes=250)
-    kept = await artifacts.hold([service.put("kept", archive({"a": b"x" * 100}))], ignore, 10)
+    kept = await artifacts.hold([service.put("kept", archive({"a": b"x" * 100}))], ignore, PATIENCE)
     paths = []
     for n in range(4):
-        holding = await artifacts.hold([service.put(f"m{n}", archive({"a": b"x" * 100}))], ignore, 10)
+        holding = await artifacts.hold([service.put(f"m{n}", archive({"a": b"x" * 100}))], ignore, PATIENCE)
         holding.release()
         os.utime(os.path.dirname(holding.path), (n, n))
         paths.append(holding.path)
-    await artifacts.hold([service.put("last", archive({"a": b"x" * 100}))], ignore, 10)
+    await artifacts.hold([service.put("last", archive({"a": b"x" * 100}))], ignore, PATIENCE)
     assert [exists(path) for path in paths] == [False, False, True, True]
     assert exists(kept.path)

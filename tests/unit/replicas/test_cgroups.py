@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from slipway.replicas.cgroups import Cgroup, Cgroups
+from tests.deadlines import PATIENCE
 
 MIB = 1024 * 1024
 
@@ -76,7 +77,7 @@ def test_close_ends_what_a_dead_keeper_left(real: Cgroups) -> None:
     while left.pid not in group.pids():
         assert left.poll() is None
     Cgroups.probe(f"slipway-unit-{os.getpid()}").close()
-    assert left.wait(5) == -9
+    assert left.wait(PATIENCE) == -9
 
 
 def v2(tmp_path: Path, *, controllers: str = "cpu memory pids", given: str = "", pids: str = "") -> tuple[str, str]:

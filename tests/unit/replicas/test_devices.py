@@ -71,7 +71,7 @@ def test_no_devices(tmp_path: Path) -> None:
 
 
 async def test_a_device_belongs_to_one_instance() -> None:
-    found = Devices(TWO, patience=0.05)
+    found = Devices(TWO, patience=0.3)
     assert await found.take("i-1", "one/All", 1) == TWO[:1]
     assert await found.take("i-2", "two/All", 1) == TWO[1:]
     assert await found.take("i-1", "one/All", 1) == TWO[:1]  # another container of it

@@ -21,6 +21,7 @@ from slipway.replicas.environments import Environments
 from slipway.replicas.failures import CannotRun
 from slipway.replicas.sandbox import Sandbox
 from slipway.roles.keeper import _host_package
+from tests.deadlines import PATIENCE
 from tests.unit.replicas.fakes import make_spec
 from tests.unit.replicas.test_supervise import NO_SANDBOX, Node, make_node
 
@@ -103,7 +104,7 @@ async def ask(node: Node, path: str, body: bytes) -> bytes:
     reader, writer = await asyncio.open_unix_connection(f"{node.tools.replicas_dir}/i-1/w0.sock")
     writer.write(f"POST {path} HTTP/1.1\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE):
             return await reader.read()
     finally:
         writer.close()
@@ -273,7 +274,7 @@ async def test_the_log_of_a_replica_tells_where_it_listens(boxed: Node) -> None:
     await boxed.keeper.start(make_spec(image="own", environment={"HOW": "other"}, start_timeout=60.0))
     await boxed.until("starting")
     logs = Logs(str(boxed.folder / "logs"))
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(PATIENCE):
         while True:
             page = logs.get("1", "r", "/g", "v/i-1", limit=100, from_head=True)
             if any("no good answer to GET /ping yet" in event.message and "8081" in event.message for event in page.events):

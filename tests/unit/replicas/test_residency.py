@@ -20,6 +20,7 @@ from slipway.replicas.failures import cannot
 from slipway.replicas.model_container import Counted, ModelContainer, Reply
 from slipway.replicas.residency import House, Residency
 from slipway.replicas.unpack import Bounds
+from tests.deadlines import PATIENCE
 from tests.unit.replicas.fakes import ObjectService, archive, make_spec
 
 
@@ -117,7 +118,7 @@ def make(
 
 
 async def eventually(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(PATIENCE):
         while not condition():  # noqa: ASYNC110  what a fake has seen can only be looked at
             await asyncio.sleep(0.001)
 
@@ -200,7 +201,7 @@ async def test_nobody_goes_for_a_model_that_is_too_large_by_itself(tmp_path: Pat
 
 async def test_failures_leave_nothing_and_the_next_try_is_a_new_one(tmp_path: Path) -> None:
     container = Container()
-    made, shelf, _ = make(tmp_path, container, seconds=0.2)
+    made, shelf, _ = make(tmp_path, container)
     container.refuse["a"] = Reply(500, "syntax error")
     answer = await made.load(order("a"))
     assert (answer.state, answer.status, answer.message) == (FAILED, 500, "syntax error")
@@ -208,9 +209,12 @@ async def test_failures_leave_nothing_and_the_next_try_is_a_new_one(tmp_path: Pa
         shelf.fail = cannot(kind, "so it is")
         assert (await made.load(order("a"))).state == state
     shelf.fail = None
+    impatient, other, _ = make(tmp_path / "impatient", container, seconds=0.2)
     container.gate = asyncio.Event()
-    slow = await made.load(order("b"))
+    slow = await impatient.load(order("b"))
     assert (slow.state, slow.status) == (FAILED, 504)
+    assert other.held == 0
+    await impatient.close()
     container.gate = None
     container.refuse.clear()
     assert (await made.load(order("a"))).state == LOADED

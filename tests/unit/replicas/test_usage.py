@@ -14,6 +14,7 @@ import pytest
 from slipway.core.replicas import ReplicaSpec
 from slipway.replicas.cgroups import Cgroup
 from slipway.replicas.usage import Measured, measure
+from tests.deadlines import PATIENCE
 
 CHILD = """
 import subprocess, sys, time
@@ -69,7 +70,7 @@ def test_a_family_of_processes_is_measured_whole(busy: int, tmp_path: Path) -> N
     assert first.memory_bytes > 64 << 20
     assert first.memory_limit == os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     assert 0 < first.disk_percent <= 100
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while measure([source])[0].cpu_seconds < first.cpu_seconds + 0.05:
         assert time.monotonic() < deadline
         time.sleep(0.02)

@@ -21,6 +21,7 @@ from slipway.services import Context, sagemaker
 from slipway.settings import Settings
 from slipway.store import keys, leases
 from slipway.store.db import Connection, StoreUnavailable
+from tests.deadlines import PATIENCE, Watch
 
 
 class Keeping:
@@ -63,11 +64,9 @@ def settings(tmp_path: Path) -> Settings:
 
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
-    for _ in range(500):
-        if await condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came to be")
+    async with asyncio.timeout(PATIENCE):
+        while not await condition():  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
 
 
 def credentials(settings: Settings) -> dict[str, str]:
@@ -167,7 +166,9 @@ async def test_a_gateway_that_hangs_does_not_hold_up_fresh_keys(settings: Settin
     monkeypatch.setattr("slipway.roles.control.KEYS_REACH_SECONDS", 0.02)
     control = await Control.open(settings)
     await control.start()
-    await asyncio.wait_for(control.world.keys_changed(), 1)
+    began = Watch()
+    await asyncio.wait_for(control.world.keys_changed(), PATIENCE)
+    assert began.free < 1
     await control.stop()
 
 
@@ -202,5 +203,5 @@ async def test_a_control_that_loses_its_lease_ends(settings: Settings, monkeypat
         return leases.acquire(connection, "control", "another", 60.0)
 
     assert await control.db.write(steal) == 2
-    await asyncio.wait_for(control.lease_lost, 5)
+    await asyncio.wait_for(control.lease_lost, PATIENCE)
     await control.stop()

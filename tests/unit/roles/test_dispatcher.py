@@ -19,6 +19,7 @@ from slipway.link.routes import RouteFeed
 from slipway.link.start import encode_start
 from slipway.settings import Settings
 from slipway.store.db import Db
+from tests.deadlines import PATIENCE
 from tests.unit.data.dispatching import KEY, OPTIONS, Control
 from tests.unit.data.workers import ACCOUNT, REGION, Asked, Told, replica, variant, workers
 from tests.unit.http.serving import until
@@ -92,7 +93,7 @@ async def test_a_dispatcher_process(tmp_path: Path) -> None:
     async with workers(tmp_path, answer=answer) as (worker,):
         feed.publish(RouteTable(1))
         dispatcher = await start(settings)
-        await asyncio.wait_for(feed.acknowledged(1), 5)
+        await asyncio.wait_for(feed.acknowledged(1), PATIENCE)
         await until(lambda: bool(control.beats))
         assert proportional_kilobytes(dispatcher.pid) < 40_000
         feed.publish(RouteTable(2, {KEY: Endpoint(ACCOUNT, REGION, "demo", (variant(replica("i-1", worker)),), OPTIONS)}))
@@ -113,9 +114,9 @@ async def test_a_dispatcher_process(tmp_path: Path) -> None:
 
         control.queue.append(control.request(b"hang"))
         dispatcher = await start(settings)
-        await asyncio.wait_for(hang.wait(), 5)
+        await asyncio.wait_for(hang.wait(), PATIENCE)
         dispatcher.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(dispatcher.wait(), 5) == 0
+        assert await asyncio.wait_for(dispatcher.wait(), PATIENCE) == 0
         assert [outcome.kind for outcome in control.outcomes[2:]] == ["lost"]
     await control.close()
     await feed.close()

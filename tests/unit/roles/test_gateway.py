@@ -20,6 +20,7 @@ from slipway.link import channel
 from slipway.link.routes import RouteFeed
 from slipway.link.start import encode_start
 from slipway.settings import Settings
+from tests.deadlines import PATIENCE, Watch
 from tests.unit.data.workers import replica, table, variant, workers
 
 FORBIDDEN = (
@@ -65,13 +66,15 @@ async def test_a_gateway_process(tmp_path: Path) -> None:
         feed.publish(table(1, variant(replica("r1", worker))))
         gateway = await start_gateway(settings, sock)
         assert await ask(pool, b"/x?y") == b"control /x?y"
-        await asyncio.wait_for(feed.acknowledged(1), 5)
+        await asyncio.wait_for(feed.acknowledged(1), PATIENCE)
         assert await ask(pool, b"/endpoints/demo/invocations") == b"hello"
         assert proportional_kilobytes(gateway.pid) < 45_000
         poll = asyncio.ensure_future(ask(pool, b"/wait"))
-        await asyncio.wait_for(waits.wait(), 5)
+        await asyncio.wait_for(waits.wait(), PATIENCE)
+        asked = Watch()
         gateway.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(gateway.wait(), 4) == 0, "what waits does not hold it longer than the keeper waits"
+        assert await asyncio.wait_for(gateway.wait(), PATIENCE) == 0
+        assert asked.free < 4, "what waits does not hold it longer than the keeper waits"
         assert isinstance((await asyncio.gather(poll, return_exceptions=True))[0], Exception)
         await link.close()
         await feed.close()
@@ -101,7 +104,7 @@ def proportional_kilobytes(pid: int) -> int:
 
 
 async def ask(pool: Pool, target: bytes) -> bytes:
-    response = await asyncio.wait_for(pool.request("POST", target, [(b"host", b"localhost")], b"hello"), 10)
+    response = await asyncio.wait_for(pool.request("POST", target, [(b"host", b"localhost")], b"hello"), PATIENCE)
     return await response.read(1000)
 
 

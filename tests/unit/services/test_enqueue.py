@@ -279,6 +279,7 @@ async def test_control_is_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         status, code, text = error_of(await call(peer, b"", ASYNC, **WHERE))
         assert (status, code) == (503, "ServiceUnavailable")
         assert "does not answer" in text
+        monkeypatch.undo()
         await found.open()
         assert (await call(peer, b"", ASYNC, **WHERE))[0] == 202
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from slipway_host import frames
+from tests.deadlines import PATIENCE
 
 ENTRY = Path(frames.__file__).with_name("__main__.py")
 
@@ -59,7 +60,7 @@ class FrameClient:
 
     def __init__(self, path: str, version: int = frames.VERSION) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(30)
+        self.sock.settimeout(PATIENCE)
         self.sock.connect(path)
         self.sock.sendall(frames.hello(version))
         self.buffer = b""
@@ -142,7 +143,7 @@ class Host:
 
     def ping(self, wait: float = 0.0) -> Reply:
         path = self.run / "host.sock"
-        end = time.monotonic() + 20
+        end = time.monotonic() + PATIENCE
         while True:
             try:
                 return ask(str(path), "GET", f"/ping?wait={wait}" if wait else "/ping", timeout=60)
@@ -191,7 +192,7 @@ class Host:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         try:
-            return process.wait(10)
+            return process.wait(PATIENCE)
         finally:
             process.kill()
 
@@ -208,7 +209,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def eventually(condition: Any, seconds: float = 10.0) -> Any:
+def eventually(condition: Any, seconds: float = PATIENCE) -> Any:
     """The first true value of `condition()`."""
     end = time.monotonic() + seconds
     while True:

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from slipway_host import frames
+from tests.deadlines import PATIENCE
 from tests.unit.slipway_host.running import ENTRY, Reply, alive, ask, children_of, eventually
 
 SCRIPT = """
@@ -71,7 +72,7 @@ class Host:
         for client in self.clients:
             client.sock.close()
         self.process.terminate()
-        assert self.process.wait(10) == 0
+        assert self.process.wait(PATIENCE) == 0
 
 
 def _listen(path: Path) -> socket.socket:
@@ -85,7 +86,7 @@ class Framed:
     def __init__(self, host: Host, model: str) -> None:
         host.clients.append(self)
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(10)
+        self.sock.settimeout(PATIENCE)
         self.sock.connect(str(host.run / "w0.sock"))
         self.sock.sendall(frames.hello(model=model))
         self.buffer = b""
@@ -206,5 +207,5 @@ def test_a_load_can_be_given_up_and_nothing_outlives_the_host(host: Host) -> Non
     host.load("a")
     (child,) = children_of(host.process.pid)
     os.kill(host.process.pid, signal.SIGTERM)
-    assert host.process.wait(10) == 0
+    assert host.process.wait(PATIENCE) == 0
     assert not alive(child)

@@ -234,7 +234,6 @@ def test_arrays_that_mxnet_wrote(mxnet_env: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(180)
 def test_workers_share_the_import_and_answer(model: Host, mxnet_env: str, made: Path) -> None:
     with_files(model, mxnet_env, made, *FILES).start(workers=2, cpus=4)
     (sharing,) = model.children()

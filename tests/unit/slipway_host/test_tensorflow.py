@@ -211,7 +211,6 @@ def test_a_saved_model_that_was_cut_short(model: Host, tensorflow_env: str, made
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(300)
 def test_workers_share_the_import_and_answer_also_after_one_died(host: Host, tensorflow_env: str, tmp_path: Path) -> None:
     subprocess.run([tensorflow_env, "-W", "ignore", str(MAKE), str(tmp_path)], check=True, capture_output=True)
     shutil.copytree(tmp_path / "half" / "1", host.model / "1")

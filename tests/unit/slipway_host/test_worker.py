@@ -7,6 +7,7 @@ import socket
 import pytest
 
 from slipway_host import frames
+from tests.deadlines import PATIENCE
 
 from .running import Host, ask
 
@@ -162,7 +163,7 @@ def test_who_does_not_keep_to_the_protocol_is_cut_off_and_the_worker_lives(host:
     host.script(ECHO)
     host.start()
     sock = socket.socket(socket.AF_UNIX)
-    sock.settimeout(10)
+    sock.settimeout(PATIENCE)
     sock.connect(host.worker())
     sock.sendall(garbage)
     try:

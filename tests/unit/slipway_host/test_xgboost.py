@@ -291,7 +291,6 @@ def test_an_objective_without_selectable_outputs(host: Host, sklearn_env: str, t
 
 
 @pytest.mark.heavy
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("release", ["0.90", "1.2.1"])
 def test_an_old_release_and_its_pickles(host: Host, release: str) -> None:
     """Training images up to 1.2 wrote pickles; calls that newer releases have are not there."""

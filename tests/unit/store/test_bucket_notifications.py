@@ -13,6 +13,7 @@ from slipway.store import bucket_notifications, objects, queue_messages, queues,
 from slipway.store.db import Connection, Db
 from slipway.store.objects import BucketRow, Expect, ObjectRow, Precondition
 from slipway.store.queues import QueueRow
+from tests.deadlines import PATIENCE
 
 QUEUE = "arn:aws:sqs:r:1:q"
 ROW = ObjectRow("b", "a/k", 3, "etag", 5.0, data=b"xyz")
@@ -74,7 +75,7 @@ async def test_what_is_undone_is_not_told(bucket: Db) -> None:
 async def test_whoever_waits_for_the_queue_hears_of_it(bucket: Db) -> None:
     with bucket.watch(queues.topic_of(QUEUE)) as watch:
         await bucket.write(lambda c: objects.put_object(c, ROW))
-        assert await watch.wait(5.0)
+        assert await watch.wait(PATIENCE)
 
 
 async def test_destinations_that_are_gone(bucket: Db, monkeypatch: pytest.MonkeyPatch) -> None:

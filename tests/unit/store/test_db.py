@@ -8,7 +8,6 @@ import re
 import sqlite3
 import stat
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from slipway.store import leases
 from slipway.store.db import BadValue, Db, StoreBusy, StoreClosed, StoreUnavailable
 from slipway.store.engines import ask_version
 from slipway.store.engines import database_url as parse_url
+from tests.deadlines import PATIENCE, Watch
 from tests.postgres import Server
 
 
@@ -43,7 +43,7 @@ class Gate:
 
     def __call__(self, connection: Connection) -> None:
         self.entered.set()
-        assert self.opened.wait(20)
+        assert self.opened.wait(PATIENCE)
 
 
 async def held(db: Db) -> tuple[Gate, asyncio.Task[None]]:
@@ -204,7 +204,7 @@ async def test_a_read_sees_one_moment(db: Db) -> None:
     def twice(connection: Connection) -> tuple[list[str], list[str]]:
         before = names(connection)
         reading.set()
-        assert written.wait(20)
+        assert written.wait(PATIENCE)
         return before, names(connection)
 
     task = asyncio.create_task(db.read(twice))
@@ -252,9 +252,9 @@ async def test_a_fresh_database_opens_quickly(tmp_path: Path) -> None:
     """Measured 10 to 30 ms; the best of three, for a busy machine."""
     took = []
     for n in range(3):
-        before = time.perf_counter()
+        began = Watch()
         db = await Db.open(str(tmp_path / f"{n}.db"))
-        took.append(time.perf_counter() - before)
+        took.append(began.free)
         await db.close()
     assert min(took) < 0.1
 

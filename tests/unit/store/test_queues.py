@@ -26,6 +26,7 @@ from slipway.store.announcements import announce
 from slipway.store.db import Connection, Db
 from slipway.store.queue_messages import Counts
 from slipway.store.queues import QueueRow
+from tests.deadlines import PATIENCE
 
 ARN = "arn:aws:sqs:eu-central-1:123456789012:q"
 
@@ -150,7 +151,7 @@ async def test_a_receive_that_only_moves_has_its_watchers_look_again(db: Db) -> 
     redrive = (Redrive(dead.arn, 1), dead)
     with db.watch(queues.topic_of(queue.arn)) as watch:
         assert await db.write(lambda c: queue_messages.receive(c, queue, 1, 1.0, 5.0, redrive)) == []
-        assert await watch.wait(5.0)
+        assert await watch.wait(PATIENCE)
     assert await db.read(lambda c: queue_messages.counts(c, dead, 5.0)) == Counts(most, 0, 0)
 
 
@@ -233,7 +234,7 @@ async def test_a_watch_is_woken_by_the_commit(db: Db) -> None:
     with db.watch(queues.topic_of(ARN)) as watch, db.watch("another") as other:
         assert not await watch.wait(0.0)
         await send(db)
-        assert await watch.wait(5.0)
+        assert await watch.wait(PATIENCE)
         assert not await watch.wait(0.01), "once for each time"
         assert not await other.wait(0.0)
         await send(db)
@@ -252,7 +253,7 @@ async def test_many_watches_of_several_topics(db: Db) -> None:
 
         await db.write(write)
         for watch in (first, second, third):
-            assert await watch.wait(5.0)
+            assert await watch.wait(PATIENCE)
 
 
 async def test_a_failed_call_may_wake_for_nothing_but_never_swallows_anothers(db: Db) -> None:
@@ -265,7 +266,7 @@ async def test_a_failed_call_may_wake_for_nothing_but_never_swallows_anothers(db
     with db.watch(queues.topic_of(ARN)) as watch:
         results = await asyncio.gather(send(db), db.write(fail), send(db), return_exceptions=True)
         assert isinstance(results[1], ValueError)
-        assert await watch.wait(5.0)
+        assert await watch.wait(PATIENCE)
     with db.watch("failed") as watch:
         assert not await watch.wait(0.01), "it is not kept for those who come later"
 

@@ -17,6 +17,7 @@ from slipway.store.db import Connection, Db
 from slipway.store.queues import QueueRow
 from slipway.store.topics import Subscription, Topic
 from slipway.store.topics_outbox import ANNOUNCED, Outcome
+from tests.deadlines import PATIENCE
 
 T = TypeVar("T")
 ACCOUNT = "123456789012"
@@ -203,7 +204,7 @@ async def test_the_deliverer_is_told_after_the_commit(db: Db) -> None:
     await add(db, subscription("2", "http", "http://example.com/"))
     with db.watch(ANNOUNCED) as watch:
         await publish(db, Notice("m"))
-        assert await watch.wait(5.0)
+        assert await watch.wait(PATIENCE)
 
 
 @pytest.mark.usefixtures("topic")
