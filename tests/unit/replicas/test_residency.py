@@ -209,7 +209,9 @@ async def test_failures_leave_nothing_and_the_next_try_is_a_new_one(tmp_path: Pa
         shelf.fail = cannot(kind, "so it is")
         assert (await made.load(order("a"))).state == state
     shelf.fail = None
-    impatient, other, _ = make(tmp_path / "impatient", container, seconds=0.2)
+    elsewhere = tmp_path / "impatient"
+    elsewhere.mkdir()
+    impatient, other, _ = make(elsewhere, container, seconds=0.2)
     container.gate = asyncio.Event()
     slow = await impatient.load(order("b"))
     assert (slow.state, slow.status) == (FAILED, 504)
