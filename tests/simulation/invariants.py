@@ -115,8 +115,6 @@ class Checker(Watcher):
         self.on_arrival = True
         self.desired = 0
         self.highest = 0
-        self.several = False
-        """There is more than one dispatcher."""
         self.trouble = site.trouble > 0
         self.checks = 0
         self._said: set[tuple[int, int]] = set()
@@ -398,14 +396,12 @@ def plausible(wish: Wish, row: Row, checker: Checker) -> bool:
     if row.cause_kind == "endpoint":
         return checker.deleting
     if row.dead:
-        # Of several dispatchers none knows what another one has sent to a worker: what waits there goes down with it.
-        hit = checker.hits[wish.inference_id] > 0 or wish.kind == "die" or checker.several
+        hit = checker.hits[wish.inference_id] > 0 or wish.kind == "die"
         return row.state == "failed" and row.attempts == ATTEMPTS and hit
     if row.state == "failed" and row.cause_kind == "upload":
         return checker.trouble and wish.kind not in _CAUSES
     if row.state == "failed" and row.cause_kind == "timeout":
-        # Of several dispatchers none knows when a worker is done with what another one has sent.
-        return wish.kind == "hang" or wish.seconds > wish.timeout or checker.several
+        return wish.kind == "hang" or wish.seconds > wish.timeout
     if wish.kind in ("die", "moody") and row.state == "failed":
         return False
     if (cause := _CAUSES.get(wish.kind)) is not None:

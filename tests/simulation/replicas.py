@@ -29,6 +29,8 @@ class Ask:
     body: bytes
     timeout: float
     number: int = 0
+    tell: bool = False
+    """Its sender wants to hear that it begins."""
 
 
 class Watcher:
@@ -143,14 +145,15 @@ class Worker:
             return
         position = 0
         while position < len(data):
-            length, kind, _, head_size, _, timeout, ident = frames.HEADER.unpack_from(data, position)
+            length, kind, flags, head_size, _, timeout, ident = frames.HEADER.unpack_from(data, position)
             start = position + frames.HEADER_SIZE
             position = start + length
             if kind == frames.HELLO:
                 self._waiting.append(Ask(transport, 0, "", b"", 0.0))
                 continue
             head = dict(frames.unpack_head(data[start : start + head_size]))
-            ask = Ask(transport, ident, head[ID_HEADER].decode(), data[start + head_size : position], timeout / 1000)
+            body, tell = data[start + head_size : position], bool(flags & frames.TELL)
+            ask = Ask(transport, ident, head[ID_HEADER].decode(), body, timeout / 1000, tell=tell)
             self._watcher.sent(ask, self)
             self._waiting.append(ask)
         self._read()
@@ -176,6 +179,8 @@ class Worker:
         self._runs += 1
         ask.number = self._runs
         self._watcher.begun(ask, self)
+        if ask.tell:
+            ask.transport.answer(frames.pack(frames.BEGUN, 1))
         self.site.step("container begins", self, ask.transport.process)
         seconds, _ = self.site_behaviour(ask)
         loop = self.site.world.loop

@@ -89,7 +89,6 @@ class Simulation:
         self.checker = Checker(self.site, self.shelf)
         self.checker.on_arrival = plan.on_arrival
         self.checker.desired = plan.instances
-        self.checker.several = plan.dispatchers > 1
         self.checker.wanted = lambda what: any(d.wants(what) for d in self.dispatchers if not d.process.dead)
         self.checker.holding = lambda pid: {id for d in self.dispatchers if d.process.pid == pid for id in d.ids()}
         self.site.fallen = self._fallen

@@ -1,7 +1,7 @@
 """One asynchronous request at a container: as a frame where it fits, over HTTP/1.1 else; its answer may be a stream.
 
 Input and answer pass through in pieces, bounded by pausing whom they come from. The request's own timeout begins when the
-container has it: not while a request that was sent ahead lies in a worker's socket behind another one.
+container does: a worker of ours says when that is, since other dispatchers send to it too.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from slipway.http.body import IncomingBody
 from slipway.http.client import ClientResponse, ConnectFailed, NoAnswer
 from slipway.http.messages import ClientGone, Headers
 from slipway.http.render import BadHeader
-from slipway_host.frames import ALONE, NAME_HEADER, TIMEOUT_HEADER, unpack_head
+from slipway_host.frames import ALONE, NAME_HEADER, TELL, TELL_HEADER, TIMEOUT_HEADER, unpack_head
 
 if TYPE_CHECKING:
     from slipway.data.asynchronous_places import AsyncVariant
@@ -29,12 +29,17 @@ if TYPE_CHECKING:
 UNSENT = "unsent"
 """No container has it: another worker, or another time."""
 
+UNBEGUN_SECONDS = 3 * 3600.0
+"""After which a worker that does not even begin is taken for one that never will: longer than what others may have sent it."""
 HELD = 512 * 1024
 """Bytes of an answer that are held before its sender is paused."""
 SHORT = 64 * 1024
 """An HTTP answer of up to so many bytes is read whole."""
+PROCESSING = 102
+"""What a worker answers first to a request with TELL_HEADER."""
 _TIMEOUT_NAME = TIMEOUT_HEADER.lower().encode()
 _NAME_NAME = NAME_HEADER.lower().encode()
+_TELL_NAME = TELL_HEADER.lower().encode()
 
 
 class Silent(Exception):
@@ -99,7 +104,7 @@ class AsyncCall(Call):
         self.expired: Callable[[], bool] = _never
         """Whether it is too late to send it to a container (any more)."""
         self.lane: Lane | None = None
-        self.flags = ALONE if alone else 0
+        self.flags = TELL | ALONE if alone else TELL
         self._size = source.size
         self._open_input = source.open
         self._timeout = timeout
@@ -112,9 +117,15 @@ class AsyncCall(Call):
 
     # ---- the places' side
 
+    def given(self, lane: Lane) -> None:
+        """To a worker, which may be at what somebody else has sent it."""
+        self.lane = lane
+        self._timer = asyncio.get_running_loop().call_later(UNBEGUN_SECONDS, self.expire)
+
     def begin(self) -> None:
         """A container has it now."""
         if self.began is None and not self.done:
+            self.untimed()
             self.began = perf_counter()
             self._timer = asyncio.get_running_loop().call_later(self._timeout, self.expire)
             self._on_begin(self)
@@ -185,7 +196,8 @@ class AsyncCall(Call):
     # ---- over HTTP
 
     def carry(self, lane: Lane) -> None:
-        self.begin()
+        if not lane.ours:
+            self.begin()
         self._name = secrets.randbits(32) if lane.ours else 0
         self.task = task = asyncio.get_running_loop().create_task(self._exchange(lane))
         task.add_done_callback(functools.partial(self._carried, lane))
@@ -193,9 +205,10 @@ class AsyncCall(Call):
     async def _exchange(self, lane: Lane) -> None:
         headers = [(name.lower(), value) for name, value in unpack_head(self.head)]
         if lane.ours:
-            headers += ((_TIMEOUT_NAME, b"%d" % self.timeout_ms), (_NAME_NAME, b"%d" % self._name))
+            headers += ((_TIMEOUT_NAME, b"%d" % self.timeout_ms), (_NAME_NAME, b"%d" % self._name), (_TELL_NAME, b"1"))
         try:
             response = await self._post(lane, headers)
+            self.begin()
             await self._read(response)
         except ConnectFailed:
             if not self.done:
@@ -211,8 +224,14 @@ class AsyncCall(Call):
 
     async def _post(self, lane: Lane, headers: Headers) -> ClientResponse:
         if self._open_input is None:
-            return await lane.pool.request("POST", b"/invocations", headers, self.body)
-        return await lane.pool.request("POST", b"/invocations", headers, self._open_input(), length=self._size)
+            return await lane.pool.request("POST", b"/invocations", headers, self.body, informed=self._told)
+        pieces = self._open_input()
+        return await lane.pool.request("POST", b"/invocations", headers, pieces, length=self._size, informed=self._told)
+
+    def _told(self, status: int) -> None:
+        """Our worker says so when it begins, a foreign container may say what it likes."""
+        if status == PROCESSING:
+            self.begin()
 
     async def _read(self, response: ClientResponse) -> None:
         headers = _lower(response.headers)

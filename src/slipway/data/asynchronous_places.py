@@ -140,13 +140,11 @@ class AsyncVariant(VariantSlots):
         if call.expired():
             _unsent(call)
             return
-        call.lane = lane
+        call.given(lane)
         lane.busy += 1
         if isinstance(lane, WorkerLane) and not (call.framed and lane.speaks_frames):
             self._alone.add(lane)
         lane.take(call)
-        if lane.busy == 1:
-            call.begin()
 
     def put_back(self, call: Call) -> None:
         """The worker that had it did not begin it: first in line for another lane."""
@@ -164,21 +162,15 @@ class AsyncVariant(VariantSlots):
         self._line.pop(call, None)  # type: ignore[call-overload]
 
     def pump(self, lane: Lane) -> None:
-        if isinstance(lane, WorkerLane):
-            if (following := lane.current()) is not None:
-                following.begin()  # type: ignore[attr-defined]  # only ours are on these lanes
-            elif not lane.busy:
-                self._alone.discard(lane)
+        if not lane.busy:
+            self._alone.discard(lane)
         self._serve()
         self.changed()
 
     def begun(self, calls: list[Call]) -> None:
+        """The worker says so itself: it may have been at what another dispatcher, or a gateway, had sent."""
         for call in calls:
             call.begin()  # type: ignore[attr-defined]  # only ours are on these lanes
-
-    def moved(self, lane: Lane) -> None:
-        if isinstance(lane, WorkerLane) and (following := lane.current()) is not None:
-            following.begin()  # type: ignore[attr-defined]
 
     def _serve(self) -> None:
         while self._line:

@@ -95,9 +95,9 @@ class FramesLink(asyncio.Protocol):
         self._service = UNKNOWN
         self._parts: dict[int, list[bytes]] = {}
         self._begun = 0
-        """How many of the oldest in `pending` run together, of a worker that makes batches."""
+        """How many of the oldest in `pending` are known to run, of a worker that makes batches or tells."""
         self.pending: dict[int, Call] = {}
-        """By id, oldest first: the first one is what the worker does now."""
+        """By id, oldest first: the order in which the worker does them, with what others have sent it between."""
 
     # ---- out
 
@@ -223,11 +223,9 @@ class FramesLink(asyncio.Protocol):
         self._mark = now
         self._service = mean = self._service * 0.8 + service * 0.2
         lane = self._lane
-        if lane.batch == 1:
-            lane.depth = depth_for(mean)
-        else:
+        if self._begun:
             self._begun = max(0, self._begun - answers)
-            lane.depth = depth_for_batches(mean, lane.batch)
+        lane.depth = depth_for(mean) if lane.batch == 1 else depth_for_batches(mean, lane.batch)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -235,7 +233,9 @@ class FramesLink(asyncio.Protocol):
         self.pending.clear()
         self._parts.clear()
         self._outgoing.clear()
-        begun, self._begun = max(1, self._begun), 0
+        begun, self._begun = self._begun, 0
+        if not begun and calls and not calls[0].flags & frames.TELL:
+            begun = 1  # it tells of batches alone
         self._lane.lost(calls, begun)
 
 

@@ -105,8 +105,6 @@ class Lane:
             if self.busy <= 0:
                 self.close()
                 owner.drained(self)
-            else:
-                owner.moved(self)
         else:
             owner.pump(self)
 
@@ -155,10 +153,6 @@ class WorkerLane(Lane):
         else:
             call.sent = perf_counter()
             call.carry(self)
-
-    def current(self) -> Call | None:
-        """What the worker does now, of all that it got as frames."""
-        return None if self._link is None else next(iter(self._link.pending.values()), None)
 
     def abandon(self, call: Call, name: int = 0) -> None:
         """The host hears of it, and replaces the worker if that is still at it after `frames.GRACE`."""
@@ -212,7 +206,7 @@ class WorkerLane(Lane):
         self.owner.lane_ready(self)
 
     def begun(self, calls: list[Call]) -> None:
-        """The worker is at these, together."""
+        """The worker is at these now."""
         self.owner.begun(calls)
 
     def parted(self) -> None:

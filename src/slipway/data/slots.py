@@ -227,11 +227,8 @@ class VariantSlots:
                 for call in self._waiting:
                     self._patience(call)
 
-    def moved(self, lane: Lane) -> None:
-        """A lane that drains goes on to its next call."""
-
     def begun(self, calls: list[Call]) -> None:
-        """A worker is at these, together."""
+        """A worker is at these now."""
 
     def drained(self, lane: Lane) -> None:
         self.owner.lane_drained(lane)

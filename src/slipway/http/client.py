@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -119,8 +119,9 @@ class Pool:
         *,
         length: int | None = None,
         expect: bool = False,
+        informed: Callable[[int], None] | None = None,
     ) -> ClientResponse:
-        """Send one request; returns at the answer's head (1xx are skipped).
+        """Send one request; returns at the answer's head (`informed` is told of a 1xx before it; it must not raise).
 
         `headers` go out as they are; Host and the framing are added where missing. `length` is for a `body` that is an
         iterator (None: chunked). With `expect` the body is not touched before the peer says 100 Continue (or answers).
@@ -132,7 +133,7 @@ class Pool:
         while True:
             connection = await self._acquire()
             fresh = connection.served == 0
-            connection.begin(method)
+            connection.begin(method, informed)
             replayable = isinstance(body, bytes)
             sending: asyncio.Task[None] | None = None
             try:

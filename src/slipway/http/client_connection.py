@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
 import httptools
@@ -35,6 +35,7 @@ class ClientConnection(asyncio.Protocol):
         self.length: int | None = None
         self._parser: Any = None
         self._method = ""
+        self._informed: Callable[[int], None] | None = None
         self._busy = False
         self._lost = False
         self._clean = True
@@ -59,9 +60,10 @@ class ClientConnection(asyncio.Protocol):
 
     # ---- the request's side
 
-    def begin(self, method: str) -> None:
+    def begin(self, method: str, informed: Callable[[int], None] | None = None) -> None:
         self._parser = httptools.HttpResponseParser(self)
         self._method = method
+        self._informed = informed
         self._busy = True
         self.touched = False
         self._reset()
@@ -207,6 +209,8 @@ class ClientConnection(asyncio.Protocol):
             self._reset()
             if informed == 100 and waiter is not None and not waiter.done():
                 waiter.set_result(True)
+            elif self._informed is not None:
+                self._informed(informed)
             return
         if self._busy:
             self._complete()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +188,81 @@ async def test_a_timeout_begins_when_the_worker_does(tmp_path: Path) -> None:
         assert second.started is not None
         assert first.started is not None
         assert second.started - first.started > 1.4
+
+
+@contextlib.asynccontextmanager
+async def two_dispatchers(tmp_path: Path, worker: Worker) -> AsyncIterator[tuple[Stack, Stack]]:
+    """Neither knows of what the other has sent to their worker."""
+    folders = [tmp_path / name for name in ("one", "two")]
+    for folder in folders:
+        folder.mkdir()
+    async with stack(folders[0]) as one, stack(folders[1]) as two:
+        for each in (one, two):
+            each.serve(variant(replica("i-1", worker)))
+            each.staging.objects["in", "k"] = BIG
+        yield one, two
+
+
+@pytest.mark.parametrize("body", [b"x", None], ids=["frames", "http"])
+async def test_behind_another_dispatchers_request_one_keeps_its_time(tmp_path: Path, body: bytes | None) -> None:
+    async def slow(asked: Asked) -> Told:
+        await asyncio.sleep(1.5 if asked.body == b"hangs" else 0.7)
+        return Told(body=b"done")
+
+    async with workers(tmp_path, answer=slow) as (worker,), two_dispatchers(tmp_path, worker) as (one, two):
+        one.control.submit(one.control.request(b"hangs", timeout=1))
+        await until(lambda: worker.running == 1)
+        two.control.submit(two.control.request(body, input_location="s3://in/k", timeout=1))
+        (late,) = await one.control.settled(1)
+        assert (late.kind, late.cause_kind) == ("failed", "timeout")
+        assert two.control.started == []
+        (innocent,) = await two.control.settled(1)
+        assert innocent.kind == "succeeded"
+        assert innocent.started is not None
+        assert late.started is not None
+        assert innocent.started - late.started > 1.4
+
+
+async def test_what_waits_behind_another_dispatchers_request_costs_no_attempt_when_that_kills_the_worker(
+    tmp_path: Path,
+) -> None:
+    gate = Gate()
+    async with workers(tmp_path, answer=gate) as (worker,), two_dispatchers(tmp_path, worker) as (one, two):
+        one.control.submit(one.control.request(b"kills"))
+        await until(lambda: worker.running == 1)
+        framed, over_http = two.control.request(b"framed"), two.control.request(None, input_location="s3://in/k")
+        two.control.submit(framed)
+        await until(lambda: len(worker.idents) == 2)
+        await worker.kill()
+        (lost,) = await one.control.settled(1)
+        assert (lost.kind, lost.instance) == ("lost", "i-1")
+
+        one.control.submit(one.control.request(b"kills too"))
+        gate.open.set()
+        await worker.start()
+        assert [outcome.kind for outcome in await two.control.settled(1)] == ["succeeded"]
+        await one.control.settled(2)
+
+        gate.open.clear()
+        one.control.submit(one.control.request(b"kills again"))
+        await until(lambda: worker.running == 1)
+        two.control.submit(over_http)
+        await until(lambda: two.variant.in_flight == 1)
+        await worker.kill()
+        assert (await two.control.settled(2))[1].kind == "released"
+        assert [started.id for started in two.control.started] == [framed.id]
+
+
+async def test_a_worker_that_never_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("slipway.data.asynchronous_calls.UNBEGUN_SECONDS", 0.2)
+    gate = Gate()
+    async with workers(tmp_path, answer=gate) as (worker,), stack(tmp_path) as found:
+        found.serve(variant(replica("i-1", worker)))
+        found.control.submit(found.control.request(b"first"), found.control.request(b"second"))
+        (got,) = await found.control.settled(1)
+        assert (got.id, got.kind, got.started) == (2, "released", None)
+        gate.open.set()
+        assert (await found.control.settled(2))[1].kind == "succeeded"
 
 
 @pytest.mark.parametrize("protocol", ["frames", "http"])

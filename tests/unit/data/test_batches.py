@@ -44,7 +44,7 @@ class Batcher(Worker):
                 continue
             batch, gathered = gathered, []
             self.batches.append([body for _, body in batch])
-            if len(batch) > 1:
+            if len(batch) > 1 or flags & frames.TELL:
                 writer.write(frames.pack(frames.BEGUN, len(batch)))
             if any(body == b"die" for _, body in batch):
                 await writer.drain()
@@ -120,4 +120,4 @@ async def test_asynchronous_requests_run_together_and_a_second_attempt_runs_alon
         found.control.submit(found.control.request(b"3", attempt=2))
         await until(lambda: len(found.control.outcomes) == 3)
         assert worker.batches[-1] == [b"3"]
-        assert worker.flags == [0, 0, frames.ALONE]
+        assert worker.flags == [frames.TELL, frames.TELL, frames.TELL | frames.ALONE]

@@ -101,7 +101,7 @@ class Worker:
         while True:
             header = first + await reader.readexactly(frames.HEADER_SIZE - len(first))
             first = b""
-            length, kind, _, head_size, _, timeout, ident = frames.HEADER.unpack(header)
+            length, kind, flags, head_size, _, timeout, ident = frames.HEADER.unpack(header)
             payload = await reader.readexactly(length)
             if kind == frames.HELLO:
                 writer.write(frames.hello(self.version))
@@ -109,7 +109,8 @@ class Worker:
                     return
                 continue
             self.idents.append(ident)
-            told = await self._ask(Asked(frames.unpack_head(payload[:head_size]), payload[head_size:], timeout))
+            asked = Asked(frames.unpack_head(payload[:head_size]), payload[head_size:], timeout)
+            told = await self._ask(asked, writer, frames.pack(frames.BEGUN, 1) if flags & frames.TELL else b"")
             if told.busy:
                 writer.write(frames.pack(frames.BUSY, ident))
                 continue
@@ -130,7 +131,9 @@ class Worker:
                 async with self._one:
                     writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 0\r\n\r\n")
                 continue
-            told = await self._ask(Asked(head, body, over="http"))
+            tell = frames.TELL_HEADER.lower().encode() in dict(head)
+            asked = Asked(head, body, over="http")
+            told = await self._ask(asked, writer, b"HTTP/1.1 102 Processing\r\n\r\n" if tell else b"")
             lines = [b"HTTP/1.1 %d X" % told.status, *(b"%b: %b" % pair for pair in told.head)]
             if told.parts:
                 writer.write(b"\r\n".join([*lines, b"transfer-encoding: chunked", b"", b""]))
@@ -145,8 +148,12 @@ class Worker:
                 writer.write(b"\r\n".join([*lines, b"content-length: %d" % len(told.body), b"", told.body]))
             await writer.drain()
 
-    async def _ask(self, asked: Asked) -> Told:
+    async def _ask(self, asked: Asked, writer: asyncio.StreamWriter, first: bytes) -> Told:
+        """`first`: what is written when it begins."""
         async with self._one:
+            if first:
+                writer.write(first)
+                await writer.drain()
             self.asked.append(asked)
             self.running += 1
             try:

@@ -112,6 +112,22 @@ async def test_expect_asks_before_the_body_is_touched() -> None:
         pool.close()
 
 
+async def test_who_asks_is_told_of_what_comes_before_the_answer() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(
+                b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 X\r\nA: b\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+            )
+
+    told: list[int] = []
+    async with scripted(script) as pool:
+        response = await pool.request("GET", b"/", [], informed=told.append)
+        assert (response.status, response.headers, await response.read(10)) == (200, [(b"content-length", b"2")], b"ok")
+        response = await pool.request("GET", b"/", [])
+        assert (response.status, await response.read(10), told) == (200, b"ok", [102, 103])
+
+
 async def test_early_answer_while_the_body_is_sent() -> None:
     async def endless() -> AsyncIterator[bytes]:
         while True:

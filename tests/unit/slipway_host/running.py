@@ -66,9 +66,11 @@ class FrameClient:
         self.buffer = b""
         self.worker_version = frames.hello_version(self.frame()[3])
 
-    def send(self, ident: int, body: bytes, headers: Mapping[str, str] | None = None, timeout: int = 60_000) -> None:
+    def send(
+        self, ident: int, body: bytes, headers: Mapping[str, str] | None = None, timeout: int = 60_000, flags: int = 0
+    ) -> None:
         head = frames.pack_head([(k.encode(), v.encode()) for k, v in (headers or {}).items()])
-        self.sock.sendall(frames.pack(frames.REQUEST, ident, timeout=timeout, head=head, body=body))
+        self.sock.sendall(frames.pack(frames.REQUEST, ident, timeout=timeout, head=head, body=body, flags=flags))
 
     def frame(self) -> tuple[int, int, Any, bytes]:
         """(kind, id, (status, head, flags), body). Raises ConnectionError at the end."""

@@ -147,10 +147,12 @@ def test_large_and_streamed_requests_and_those_to_be_alone_pass_singly(host: Hos
     send(client, [1])
     send(client, [2], 2, flags=frames.ALONE)
     assert answers(client, 2) == {1: (200, [1, 1, 2]), 2: (200, [2, 1, 3])}
+    send(client, [2], 2, flags=frames.ALONE | frames.TELL)
+    assert [client.frame()[:2] for _ in range(2)] == [(frames.BEGUN, 1), (frames.RESPONSE, 2)]
     send(client, ["y" * 140_000, 4], 3)
     parts = [client.frame() for _ in range(4)]  # a batch, then an answer in two pieces, then the other
     assert [part[0] for part in parts] == [frames.BEGUN, frames.PART, frames.RESPONSE, frames.RESPONSE]
-    assert json.loads(parts[1][3] + parts[2][3])[1:] == [2, 4]
+    assert json.loads(parts[1][3] + parts[2][3])[1:] == [2, 5]
 
 
 def test_a_worker_that_dies_in_a_batch_has_said_who_was_in_it(host: Host) -> None:

@@ -74,6 +74,52 @@ def test_many_requests_in_one_write_are_answered_in_order(host: Host) -> None:
     assert [client.frame()[1] for _ in range(2000)] == list(range(2000))
 
 
+def test_who_asks_for_it_is_told_when_each_request_begins(host: Host) -> None:
+    host.script(
+        "import os, time\n"
+        "def model_fn(d): return 1\n"
+        "def transform_fn(m, data, c, a):\n"
+        "    if c == 'x/die': os._exit(9)\n"
+        "    while c == 'x/wait' and not os.path.exists(data): time.sleep(0.01)\n"
+        "    return data, c\n"
+    )
+    host.start()
+    one, two = host.frames(), host.frames()
+    gate = host.folder / "gate"
+    one.send(1, str(gate).encode(), {"Content-Type": "x/wait"}, flags=frames.TELL)
+    assert one.frame()[:2] == (frames.BEGUN, 1)  # while it runs
+    two.sock.sendall(b"".join(frames.pack(frames.REQUEST, i, flags=frames.TELL) for i in (2, 3)))
+    two.sock.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        two.frame()  # the first one's turn is not over
+    two.sock.settimeout(30)
+    gate.touch()
+    assert one.frame()[:3] == (frames.RESPONSE, 1, (200, {b"Content-Type": b"x/wait"}, 0))
+    told = [two.frame()[:2] for _ in range(4)]
+    assert told == [(frames.BEGUN, 1), (frames.RESPONSE, 2), (frames.BEGUN, 1), (frames.RESPONSE, 3)]
+    one.send(4, b"")
+    assert one.frame()[:2] == (frames.RESPONSE, 4)
+    two.send(5, b"", {"Content-Type": "x/die"}, flags=frames.TELL)
+    assert two.frame()[:2] == (frames.BEGUN, 1)
+    with pytest.raises(ConnectionError):
+        two.frame()
+
+
+def test_who_asks_for_it_over_http_is_told_as_well(host: Host) -> None:
+    host.script(ECHO)
+    host.start()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(10)
+        sock.connect(host.worker())
+        for asked in (frames.TELL_HEADER, "x-other"):
+            sock.sendall(f"POST /invocations HTTP/1.1\r\n{asked}: 1\r\nContent-Length: 4\r\n\r\nbody".encode())
+            answer = b""
+            while not answer.endswith(b"body"):
+                answer += sock.recv(65536)
+            assert answer.count(b"HTTP/1.1 ") == (2 if asked == frames.TELL_HEADER else 1)
+            assert answer.startswith(b"HTTP/1.1 102 Processing\r\n\r\n") == (asked == frames.TELL_HEADER)
+
+
 def test_a_request_may_come_byte_by_byte_and_holds_up_nobody(host: Host) -> None:
     host.script(ECHO)
     host.start()

@@ -9,12 +9,13 @@ HTTP/1.1; both go to one listener.
     client → worker   HELLO (body: MAGIC and one byte of version)         answered by HELLO with the worker's version
     client → worker   REQUEST (id, timeout, head of headers, body)        answered by RESPONSE, or PART … then RESPONSE
     worker → client   BUSY (id)                                           not taken: ask another worker
-    worker → client   BEGUN (its id field is a count)                     the next so many unanswered requests run as one
+    worker → client   BEGUN (its id field is a count)                     the next so many unanswered requests run now
     worker → client   BYE                                                 nothing more is taken here: close when all is answered
 
 A worker that answers requests together says in its HELLO how many at most (two bytes behind the version). It begins the oldest
 first; BEGUN goes before a batch of several of one connection, so that the client knows which have run if the worker dies. A
-REQUEST with the flag ALONE is never put together with others.
+REQUEST with the flag ALONE is never put together with others. One with the flag TELL has a BEGUN also when it runs by itself:
+its client has to know, since others may have sent this worker requests that are before it.
 
 A host of many models has one listener for all: the client's HELLO names the model behind the version, and BYE is the answer
 when that is not (or not any more) loaded.
@@ -27,8 +28,9 @@ them, are the answer's pieces in order, each at most MAX_BODY. A RESPONSE with t
 failed midway: what came before it is not the whole answer. A connection that closes within an answer means the worker died.
 
 A request carries at most MAX_BODY bytes of body; larger ones, unknown lengths and streams use HTTP/1.1 (POST /invocations;
-TIMEOUT_HEADER names its timeout). `timeout` is how long the caller waits, in milliseconds, 0 for the host's own limit: a
-worker that is busy GRACE seconds longer than that is killed by its parent and replaced.
+TIMEOUT_HEADER names its timeout; one with TELL_HEADER is answered by 102 Processing when it begins). `timeout` is how long
+the caller waits, in milliseconds, 0 for the host's own limit: a worker that is busy GRACE seconds longer than that is killed
+by its parent and replaced.
 
 Who does not want a request's answer any more says so to the host (`slipway_host.pings`), since the worker is busy: it names the
 request by its id (over HTTP/1.1 by the number in NAME_HEADER), so that ids should differ between connections.
@@ -46,6 +48,7 @@ MAX_BODY = 128 * 1024
 GRACE = 5.0
 TIMEOUT_HEADER = "X-Slipway-Timeout-Ms"
 NAME_HEADER = "X-Slipway-Request"
+TELL_HEADER = "X-Slipway-Tell"
 GONE_HEADER = "X-Slipway-Gone"
 """On a 503: the request was not taken, since this worker is ending."""
 
@@ -60,7 +63,8 @@ BYE = 7
 BROKEN = 1
 """Flag of a RESPONSE."""
 ALONE = 1
-"""Flag of a REQUEST."""
+TELL = 2
+"""Flags of a REQUEST."""
 
 
 def pack_head(pairs: list[tuple[bytes, bytes]]) -> bytes:

@@ -32,7 +32,15 @@ class Member(NamedTuple):
     """Monotonic."""
     seconds: float
     """How long its worker may be at it."""
-    alone: bool
+    flags: int
+
+    @property
+    def alone(self) -> bool:
+        return bool(self.flags & frames.ALONE)
+
+    @property
+    def tell(self) -> bool:
+        return bool(self.flags & frames.TELL)
 
 
 class GatheringWorker(Worker):
@@ -115,9 +123,9 @@ class GatheringWorker(Worker):
 
     def _tell_begun(self, members: list[Member]) -> None:
         for connection in dict.fromkeys(member.connection for member in members):
-            count = sum(member.connection is connection for member in members)
-            if count > 1:
-                connection.send(frames.pack(frames.BEGUN, count))
+            own = [member for member in members if member.connection is connection]
+            if len(own) > 1 or own[0].tell:
+                connection.send(frames.pack(frames.BEGUN, len(own)))
 
     def _publish(self, members: list[Member], began: float) -> None:
         """What runs now, for the parent: it kills this worker once the last of the callers has given up."""
@@ -161,7 +169,7 @@ class GatheringConnection(FrameConnection):
             head = view[start : start + head_length].tobytes()
             call = self._calls.get(head) or self._call(head)
             body = view[start + head_length : offset].tobytes()
-            worker.gather(Member(self, ident, call, body, now, limits.patience(timeout), bool(flags & frames.ALONE)))
+            worker.gather(Member(self, ident, call, body, now, limits.patience(timeout), flags))
         rest = end - offset
         if rest and offset:
             view[:rest] = view[offset:end]

@@ -12,6 +12,7 @@ MAX_HEAD = 64 * 1024
 MAX_CHUNK_LINE = 256
 MAX_TRAILERS = 8 * 1024
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+PROCESSING = b"HTTP/1.1 102 Processing\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
 _REASONS = {

@@ -29,6 +29,7 @@ MAX_LENGTH = frames.MAX_BODY + 0xFFFF
 _KEPT_CALLS = 256
 _TIMEOUT = frames.TIMEOUT_HEADER.lower().encode()
 _NAME = frames.NAME_HEADER.lower().encode()
+_TELL = frames.TELL_HEADER.lower().encode()
 _GONE = frames.pack_head([(frames.GONE_HEADER.encode(), b"1")])
 
 
@@ -228,7 +229,7 @@ class FrameConnection:
         grace, largest = worker.limits.grace_seconds, worker.limits.response_bytes
         default_timeout, most = worker.limits.patience(0), worker.limits.server_seconds
         while end - offset >= size:
-            length, kind, _flags, head_length, _status, timeout, ident = unpack(buffer, offset)
+            length, kind, flags, head_length, _status, timeout, ident = unpack(buffer, offset)
             if length > MAX_LENGTH or head_length > length:
                 return False
             start = offset + size
@@ -245,6 +246,9 @@ class FrameConnection:
             head = view[start : start + head_length].tobytes()
             call = calls.get(head) or self._call(head)
             now = clock()
+            if flags & frames.TELL:
+                out.append(pack(0, frames.BEGUN, 0, 0, 0, 0, 1))
+                oldest = 0.0
             if out and now - oldest > COALESCE:
                 self._sock.sendall(b"".join(out))
                 out = []
@@ -364,6 +368,8 @@ class HttpConnection:
         worker = self._worker
         if worker.invoke_path != "/invocations" and request.header(_TIMEOUT) is None:
             request.keep_alive = False  # not our gateway: its next request may be for another model
+        if request.minor == 1 and request.header(_TELL) is not None:
+            self._sock.sendall(http11.PROCESSING)
         worker.begin(_number(request, _NAME), _number(request, _TIMEOUT), time.monotonic())
         try:
             return self._send(worker.bounded(self._route(request)), request)
