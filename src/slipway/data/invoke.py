@@ -64,6 +64,8 @@ class Call:
 
     flags = 0
     """Of its frame: frames.ALONE where no batch may take it in."""
+    reads = False
+    """It only wants a place, to speak with the container itself."""
 
     def __init__(self, head: bytes, body: bytes = b"", framed: bool = True) -> None:
         self.head = head
@@ -81,6 +83,10 @@ class Call:
         self.slots: VariantSlots | None = None
         """Where it waits, or whose lane it has."""
         self.task: asyncio.Task[None] | None = None
+
+    def left_ms(self, most: int) -> int:
+        """Milliseconds that a container may take for it, if others have `most`."""
+        return most
 
     def replied(self, status: int, head: bytes, body: bytes, now: float) -> None:
         """The model's answer; `head` as in frames, `now` as of perf_counter."""
@@ -189,6 +195,8 @@ class Ticket(Call):
     """A place on a lane for a coroutine that speaks HTTP with the container itself (streams): `await ticket.lane`."""
 
     __slots__ = ("lane", "place")
+
+    reads = True
 
     def __init__(self, head: bytes, body: bytes) -> None:
         super().__init__(head, body, framed=False)

@@ -7,6 +7,7 @@ containers. An instance that leaves the route table goes on until its walks are 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
@@ -16,16 +17,30 @@ from slipway.data.invoke import DIED, GONE, OVERLOADED, Call, Ticket
 from slipway.data.lanes import DataLimits, Lane
 from slipway.data.models import ModelSlots
 from slipway.data.slots import Slots, VariantSlots
-from slipway.data.walks import Step, Walk
+from slipway.data.walks import Walk, head_for
 
 if TYPE_CHECKING:
     from slipway.data.several import GatewaySlots
 
 
+_CACHED, _CACHED_BYTES = 256, 512
+"""Heads that a container was told, kept: most requests of an endpoint are alike."""
+
+
 class StageSlots(VariantSlots):
     """The lanes of one container of one instance, and the steps that wait for one."""
 
-    __slots__ = ("heads", "index", "instance", "last", "multi_model", "name_of_container", "own")
+    __slots__ = (
+        "_heads",
+        "following",
+        "index",
+        "instance",
+        "last",
+        "multi_model",
+        "name_of_container",
+        "own",
+        "pipes",
+    )
 
     def __init__(self, owner: Slots, variant: Variant, limits: DataLimits, instance: Instance, index: int) -> None:
         super().__init__(owner, variant.of_stage(index), limits)
@@ -37,38 +52,52 @@ class StageSlots(VariantSlots):
         self.name_of_container = variant.stages[index].name
         self.counters = slots.counters
         """Of the whole variant: what becomes of a request is counted once."""
-        self.heads: dict[tuple[bytes, bytes], bytes] = {}
+        self.pipes = slots.pipes
+        self.following: StageSlots | None = None
+        """The next container's."""
+        self._heads: dict[tuple[bytes, bytes], bytes] = {}
         """Made already, by the caller's and by the head of what is sent."""
         self.own = slots.stages[index]
         """Of this container, in all instances."""
 
+    def head_for(self, given: bytes, before: bytes) -> bytes:
+        """What the container is told, of the caller's head and of that of what it gets."""
+        heads, key = self._heads, (given, before)
+        head = heads.get(key)
+        if head is None:
+            head = head_for(self, given, before)
+            if len(heads) >= _CACHED:
+                heads.clear()
+            if len(given) + len(before) <= _CACHED_BYTES:
+                heads[key] = head
+        return head
+
     def submit(self, call: Call) -> None:
         """Hand to the least loaded lane, or wait for one; its walk bounds the time."""
         call.slots = self
-        lane = None if self._held_up() else self._choose()
+        lane = None if self.pipes.between >= self.pipes.most and self._held_up() else self._choose()
         if lane is not None:
-            self._give(lane, call)
+            call.timeout_ms = call.left_ms(self.timeout_ms)
+            lane.busy += 1
+            lane.take(call)
         elif self.retired or (self.instance.leaving and not self.lanes):
             call.done = True
             call.failed(GONE if self.index == 0 else DIED)
         else:
             self._waiting[call] = perf_counter()
 
-    def _give(self, lane: Lane, call: Call) -> None:
-        call.timeout_ms = call.walk.left_ms() if isinstance(call, Step) else self.timeout_ms
-        lane.busy += 1
-        lane.take(call)
-
     def _held_up(self) -> bool:
         """Answers enough wait for containers behind this one."""
-        return not self.last and self.instance.slots.pipes.crowded and self.instance.busy_behind(self.index)
+        return not self.last and self.pipes.between >= self.pipes.most and self.instance.busy_behind(self.index)
 
     def pump(self, lane: Lane) -> None:
         waiting = self._waiting
         while waiting and lane.ready and lane.busy < lane.depth and not self._held_up():
             call, _ = waiting.popitem(last=False)
-            self._give(lane, call)
-        if self.index and self.instance.slots.pipes.crowded:
+            call.timeout_ms = call.left_ms(self.timeout_ms)
+            lane.busy += 1
+            lane.take(call)
+        if self.index and self.pipes.between >= self.pipes.most:
             self.instance.stages[self.index - 1].pump_all()
 
     def put_back(self, call: Call) -> None:
@@ -86,10 +115,11 @@ class StageSlots(VariantSlots):
 
     def lane_ready(self, lane: Lane) -> None:
         super().lane_ready(lane)
-        self.instance.slots.pump_waiting()
+        self.instance.slots.look()
 
     def lane_lost(self, lane: Lane) -> None:
         super().lane_lost(lane)
+        self.instance.slots.look()
         if self.instance.leaving and not self.lanes:
             self.give_up()
 
@@ -162,7 +192,6 @@ class ModelStage(StageSlots):
     def update(self, variant: Variant) -> None:
         self.variant = variant
         self.models.update(variant)
-        self.instance.slots.pump_waiting()
 
     def retire(self) -> None:
         self.retired = True
@@ -183,6 +212,8 @@ class Instance:
             (ModelStage if stage.multi_model else StageSlots)(slots.owner, alone, slots.limits, self, index)
             for index, stage in enumerate(variant.stages)
         ]
+        for stage, following in pairwise(self.stages):
+            stage.following = following
 
     @property
     def ready(self) -> bool:
@@ -217,13 +248,15 @@ def _alone(variant: Variant, replica: Replica) -> Variant:
 class SerialSlots(VariantSlots):
     """A variant whose instances are pipelines. It has no lanes itself."""
 
-    __slots__ = ("_instances", "_turn_of_instances", "_walks", "pipes", "stages")
+    __slots__ = ("_instances", "_ready", "_turn_of_instances", "_walks", "pipes", "stages")
 
     def __init__(self, owner: Slots, variant: Variant, limits: DataLimits) -> None:
         super().__init__(owner, variant, limits)
         self.stages = [VariantCounters() for _ in variant.stages]
         self.pipes = cast("GatewaySlots", owner).pipes
         self._instances: dict[str, Instance] = {}
+        self._ready: list[Instance] = []
+        """Those whose containers are all there."""
         self._walks: dict[Call, Walk] = {}
         self._turn_of_instances = 0
 
@@ -264,24 +297,26 @@ class SerialSlots(VariantSlots):
     def _set_out(self, call: Call, instance: Instance) -> None:
         call.bucket = bucket = self.owner.wheel.current
         bucket.add(call)
-        walk = Walk(self, call, instance, perf_counter() + self.limits.invoke_seconds)
-        self._walks[call] = walk
+        self._walks[call] = walk = Walk(self, call, instance, self.limits.invoke_seconds)
         instance.walks += 1
         walk.begin()
 
     def _choose_instance(self) -> Instance | None:
-        """The one with the fewest walks among those whose containers are all there."""
+        """The one with the fewest walks."""
+        found = self._ready
+        if len(found) == 1:
+            return found[0]
         best: Instance | None = None
-        found = list(self._instances.values())
         self._turn_of_instances = turn = self._turn_of_instances + 1
         for offset in range(len(found)):
             instance = found[(turn + offset) % len(found)]
-            if instance.ready and (best is None or instance.walks < best.walks):
+            if best is None or instance.walks < best.walks:
                 best = instance
         return best
 
-    def pump_waiting(self) -> None:
-        """An instance is ready, perhaps: serve who waits for one."""
+    def look(self) -> None:
+        """Containers came or went: serve who waits for an instance, if there is one now."""
+        self._ready = [each for each in self._instances.values() if each.ready]
         while self._waiting and (instance := self._choose_instance()) is not None:
             call, _ = self._waiting.popitem(last=False)
             call.untimed()
@@ -326,11 +361,13 @@ class SerialSlots(VariantSlots):
             if instance is None:
                 instance = self._instances[id] = Instance(self, variant, replica)
             instance.update(variant, replica)
+        self.look()
 
     def retire(self) -> None:
         self.retired = True
         for id in list(self._instances):
             self._leave(self._instances.pop(id))
+        self._ready = []
         waiting = list(self._waiting)
         self._waiting.clear()
         for call in waiting:
@@ -354,17 +391,14 @@ class Pipes:
     def __init__(self, limits: DataLimits, owner: Slots) -> None:
         self.between = 0
         """Bytes."""
-        self._most = limits.between_memory
+        self.most = limits.between_memory
+        """Beyond it containers wait that have others behind them."""
         self._owner = owner
 
-    @property
-    def crowded(self) -> bool:
-        return self.between >= self._most
-
     def release(self, count: int) -> None:
-        was = self.crowded
-        self.between -= count
-        if was and not self.crowded:
+        before = self.between
+        self.between = after = before - count
+        if after < self.most <= before:
             for endpoint in self._owner.endpoints.values():
                 for slots in endpoint.by_name.values():
                     if isinstance(slots, SerialSlots):

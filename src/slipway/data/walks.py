@@ -2,6 +2,9 @@
 
 Each container's answer is the next one's request, its content type included; Accept goes to the last one alone, TargetModel to
 the multi-model one alone. A walk that fails names the container: `call.slots` is that stage when `call` is told.
+
+A caller with small models waits for little else than what happens here between two containers: the next one gets its request,
+and the caller the answer, before anything is counted.
 """
 
 from __future__ import annotations
@@ -9,7 +12,7 @@ from __future__ import annotations
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-from slipway.data.invoke import DIED, GONE, Call, Oversize, Ticket
+from slipway.data.invoke import DIED, GONE, Call, Oversize
 from slipway.http.render import clean_value
 from slipway_host.frames import pack_head, unpack_head
 
@@ -18,114 +21,99 @@ if TYPE_CHECKING:
 
 _CONTENT_TYPE = b"content-type"
 _ACCEPT = b"accept"
-_CACHED, _CACHED_BYTES = 256, 512
-"""Heads that a container was told, kept: most requests of an endpoint are alike."""
 TARGET_MODEL = b"x-amzn-sagemaker-target-model"
 
 
-class Step(Call):
-    """A walk's request to one container."""
+class Walk(Call):
+    """From the first container to the last: the call of each in its turn. `call` is the caller's: told once, in `replied` or
+    `failed`."""
 
-    __slots__ = ("walk",)
+    __slots__ = ("_given", "_held", "_since", "_slots", "_spent", "call", "deadline", "instance", "stage")
 
-    def __init__(self, walk: Walk, head: bytes, body: bytes) -> None:
-        super().__init__(head, body)
-        self.walk = walk
-        self.sent = 0.0
-
-    def replied(self, status: int, head: bytes, body: bytes, now: float) -> None:
-        self.untimed()
-        self.walk.answered(self, status, head, body, now)
-
-    def failed(self, why: str) -> None:
-        self.walk.silent(self, why)
-
-
-class Walk:
-    """From the first container to the last. `call` is the caller's: told once, in `replied` or `failed`."""
-
-    __slots__ = ("_head_given", "_held", "_since", "_slots", "_spent", "call", "deadline", "index", "instance", "step")
-
-    def __init__(self, slots: SerialSlots, call: Call, instance: Instance, deadline: float) -> None:
+    def __init__(self, slots: SerialSlots, call: Call, instance: Instance, seconds: float) -> None:
+        """`seconds`: how long the whole of it may take."""
+        # Call's own part is repeated here: made for every request, it is to cost no second call
+        self.framed = True
+        self.done = self.retried = False
+        self.bucket = self.slots = self.task = None
         self._slots = slots
-        self.call = call
-        self.instance = instance
-        self.deadline = deadline
-        """perf_counter at which the whole walk has to be over."""
-        self.index = 0
-        self.step: Step | None = None
+        self._given = call.head
         self._spent = 0.0
         """Seconds in containers so far."""
-        self._since = perf_counter()
-        """When the present container was to have the request."""
         self._held = 0
         """Bytes of an answer that waits for the next container."""
-        self._head_given = call.head
+        self._since = now = perf_counter()
+        """When the present container was to have the request."""
+        self.call = call
+        self.instance = instance
+        self.stage: StageSlots = instance.stages[0]
+        self.deadline = now + seconds
+        """perf_counter at which it has to be over."""
 
-    @property
-    def stage(self) -> StageSlots:
-        return self.instance.stages[self.index]
-
-    def left_ms(self) -> int:
-        return max(1, int((self.deadline - perf_counter()) * 1000))
+    def left_ms(self, most: int) -> int:
+        return max(1, min(most, int((self.deadline - perf_counter()) * 1000)))
 
     def begin(self) -> None:
-        self._go(self._head_given, self.call.body)
+        self._go(self.stage, self._given, self.call.body, self._since)
 
-    def _go(self, before: bytes, body: bytes) -> None:
-        """To the present container; `before` is the head that tells the body's type."""
-        stage = self.stage
-        heads, key = stage.heads, (self._head_given, before)
-        head = heads.get(key)
-        if head is None:
-            head = _head(stage, *key)
-            if len(heads) >= _CACHED:
-                heads.clear()
-            if len(self._head_given) + len(before) <= _CACHED_BYTES:
-                heads[key] = head
-        call = self.call
-        if stage.last and isinstance(call, Ticket):  # the caller reads this answer itself
-            self._slots.ended(self)
-            call.head, call.body = head, body
-            stage.submit(call)
+    def _go(self, stage: StageSlots, head: bytes, body: bytes, now: float) -> None:
+        """On to this container; `head` tells the body's type."""
+        self.stage = stage
+        self._since = now
+        head = stage.head_for(self._given, head)
+        if stage.last and self.call.reads:
+            self._hand_over(head, body)
             return
-        self.step = step = Step(self, head, body)
-        stage.submit(step)
+        self.head = head
+        self.body = body
+        self.done = self.retried = False
+        self.task = None
+        stage.submit(self)
+
+    def _hand_over(self, head: bytes, body: bytes) -> None:
+        """The caller reads the last answer himself."""
+        call = self.call
+        self._slots.ended(self)
+        self._let_go()
+        call.head, call.body = head, body
+        self.stage.submit(call)
 
     # ---- what containers answer
 
-    def answered(self, step: Step, status: int, head: bytes, body: bytes, now: float) -> None:
-        stage, call = self.stage, self.call
-        self.step = None
-        step.body = b""
-        taken = now - step.sent
-        self._spent += taken
-        stage.count(status, taken, step.sent - self._since)
-        self._let_go()
-        call.sent = now - self._spent
-        good = 200 <= status < 300
-        if stage.last or not good:
-            self._slots.ended(self)
-            if call.settle():
-                call.slots = self._slots if good else stage
-                call.replied(status, head, body, now)
-            return
-        following = self.instance.stages[self.index + 1]
-        limit = stage.limits.between_bytes
-        if len(body) > limit:
-            self._fail(Oversize(stage.name_of_container, following.name_of_container, len(body), limit))
-            return
-        call.body = b""
-        self._held = len(body)
-        self._slots.pipes.between += len(body)
-        self.index += 1
-        self._since = now
-        self._go(head, b"" if status == 204 else body)
+    def replied(self, status: int, head: bytes, body: bytes, now: float) -> None:
+        stage, held = self.stage, self._held
+        sent = self.sent
+        waited = sent - self._since
+        self._spent += now - sent
+        following = stage.following
+        if following is None or not 200 <= status < 300:
+            self._answer(status, head, body, now)
+        elif len(body) > stage.limits.between_bytes:
+            self._held = 0
+            self._fail(Oversize(stage.name_of_container, following.name_of_container, len(body), stage.limits.between_bytes))
+        else:
+            self.call.body = b""
+            self._held = size = len(body)
+            stage.pipes.between += size
+            self._go(following, head, b"" if status == 204 else body, now)
+        if held:
+            stage.pipes.release(held)
+        stage.count(status, now - sent, waited)
 
-    def silent(self, step: Step, why: str) -> None:
-        self.step = None
-        step.body = b""
-        if why == GONE and self.index == 0:
+    def _answer(self, status: int, head: bytes, body: bytes, now: float) -> None:
+        """The caller's."""
+        self._held = 0
+        self.body = b""
+        call, slots = self.call, self._slots
+        slots.ended(self)
+        if call.settle():
+            call.sent = now - self._spent
+            call.slots = slots if 200 <= status < 300 else self.stage
+            call.replied(status, head, body, now)
+
+    def failed(self, why: str) -> None:
+        self.body = b""
+        if why == GONE and self.stage.index == 0:
             # Nothing has been done yet: another instance may have it.
             self._slots.ended(self)
             if not self.call.done:
@@ -133,10 +121,10 @@ class Walk:
                 self._slots.submit(self.call)
             return
         self.stage.count_silent()
+        self._let_go()
         self._fail(DIED if why == GONE else why)
 
     def _fail(self, why: str) -> None:
-        self._let_go()
         self._slots.ended(self)
         call = self.call
         if call.settle():
@@ -145,23 +133,22 @@ class Walk:
 
     def abort(self) -> None:
         """Nobody wants the answer any more, or it is too late for one."""
-        step, self.step = self.step, None
         self.call.slots = self.stage
-        if step is not None:
-            if perf_counter() >= self.deadline:
-                self.stage.count_silent()
-            step.cancel()
+        if not self.done and perf_counter() >= self.deadline:
+            self.stage.count_silent()
+        self.cancel()
         self._let_go()
         self._slots.ended(self)
 
     def _let_go(self) -> None:
         held, self._held = self._held, 0
         if held:
-            self._slots.pipes.release(held)
+            self.stage.pipes.release(held)
 
 
-def _head(stage: StageSlots, given: bytes, before: bytes) -> bytes:
-    """What a container is told: the type of what it gets, and of the caller's headers those that are for it."""
+def head_for(stage: StageSlots, given: bytes, before: bytes) -> bytes:
+    """What a container is told: the type of what it gets, which `before` tells, and of the caller's headers those that are for
+    it."""
     kept = [
         (name, value)
         for name, value in unpack_head(given)
