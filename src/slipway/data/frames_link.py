@@ -1,6 +1,6 @@
 """The client of one worker's frames: one write per turn of the loop, answers matched by id; no task, no future per request.
 
-Only of a turn with many requests do the first ones go earlier.
+Only of a turn with many requests do the first ones go earlier, and one that comes alone goes at once.
 """
 
 from __future__ import annotations
@@ -70,6 +70,7 @@ class FramesLink(asyncio.Protocol):
         "_hello",
         "_ident",
         "_lane",
+        "_lone",
         "_loop",
         "_mark",
         "_outgoing",
@@ -91,6 +92,8 @@ class FramesLink(asyncio.Protocol):
         self._due = False
         self._early = _EARLY * _PIECES
         """So much in `_outgoing` is not held until the end of the turn; `_due`: that end is awaited."""
+        self._lone = False
+        """The last request was the only one of its turn, and nothing else was with the worker."""
         self._mark = 0.0
         self._service = UNKNOWN
         self._parts: dict[int, list[bytes]] = {}
@@ -104,16 +107,22 @@ class FramesLink(asyncio.Protocol):
     def send(self, call: Call) -> None:
         self._ident = ident = (self._ident + 1) & 0xFFFFFFFF
         call.sent = now = perf_counter()
-        if not self.pending:
+        head, body, pending = call.head, call.body, self.pending
+        size = len(head)
+        frame = (_pack(size + len(body), _REQUEST, call.flags, size, 0, call.timeout_ms, ident), head, body)
+        if not pending:
             self._mark = now
-        self.pending[ident] = call
-        head, body = call.head, call.body
+            if self._lone and self._transport is not None and not self._transport.is_closing():
+                pending[ident] = call
+                self._transport.write(b"".join(frame))
+                return
+        self._lone = False
+        pending[ident] = call
         outgoing = self._outgoing
         if not self._due:
             self._due = True
             self._loop.call_soon(self._flush)
-        size = len(head)
-        outgoing += (_pack(size + len(body), _REQUEST, call.flags, size, 0, call.timeout_ms, ident), head, body)
+        outgoing += frame
         if len(outgoing) >= self._early:
             self._write()
 
@@ -124,7 +133,9 @@ class FramesLink(asyncio.Protocol):
     def _flush(self) -> None:
         """The end of a turn in which there were requests."""
         self._due = False
-        self._early = max(_EARLY, len(self.pending) * 3 // 4) * _PIECES
+        count = len(self.pending)
+        self._early = max(_EARLY, count * 3 // 4) * _PIECES
+        self._lone = count == 1
         self._write()
 
     def _write(self) -> None:

@@ -204,7 +204,7 @@ class TargetSlots(VariantSlots):
             call.failed(GONE)
             return
         call.slots = self
-        call.timeout_ms = self.timeout_ms
+        call.timeout_ms = call.left_ms(self.timeout_ms)
         lane = self._choose()
         if lane is not None:
             self.counters.model_hits += 1

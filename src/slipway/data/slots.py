@@ -157,7 +157,7 @@ class VariantSlots:
         now = perf_counter()
         while waiting and lane.busy < lane.depth:
             call, since = waiting.popitem(last=False)
-            call.timeout_ms = max(1, self.timeout_ms - int((now - since) * 1000))
+            call.timeout_ms = call.left_ms(max(1, self.timeout_ms - int((now - since) * 1000)))
             lane.busy += 1
             lane.take(call)
 

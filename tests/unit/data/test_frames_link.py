@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from slipway.data.frames_link import FramesLink
 from slipway.data.invoke import Call
+from slipway.data.lanes import DataLimits
 from slipway_host import frames
 
 
@@ -76,3 +77,52 @@ async def test_ids_of_two_connections_differ() -> None:
         assert link.ident(Call(b"")) is None
         found.add(ident)
     assert len(found) == 2
+
+
+def _request() -> Call:
+    call = Answered(b"", b"body")
+    call.timeout_ms = 1000
+    return call
+
+
+class Answered(Call):
+    __slots__ = ()
+
+    def replied(self, status: int, head: bytes, body: bytes, now: float) -> None:
+        """Nobody asks."""
+
+
+class _Lane:
+    """As much of a lane as a link needs."""
+
+    limits, batch, depth = DataLimits(), 1, 1
+
+    def freed(self, count: int) -> None: ...
+
+
+async def test_requests_that_come_alone_go_at_once_until_others_come_with_them() -> None:
+    link, sink = FramesLink(cast("Any", _Lane())), Sink()
+    link.connection_made(cast("Any", sink))
+
+    def answer() -> None:
+        for ident in list(link.pending):
+            link.data_received(frames.pack(frames.RESPONSE, ident, 200))
+
+    async def at_once(count: int) -> int:
+        """How many are written before the turn ends; all are at its end."""
+        sink.writes.clear()
+        for _ in range(count):
+            link.send(_request())
+        early = sum(map(len, idents(sink.writes)))
+        await asyncio.sleep(0)
+        assert sum(map(len, idents(sink.writes))) == count
+        return early
+
+    found = []
+    for count in (1, 1, 1, 3, 3, 1, 1):
+        found.append(await at_once(count))
+        answer()
+    # One request of the first turn with several is as quick as those before it; the others show that it is not alone.
+    assert found == [0, 1, 1, 1, 0, 0, 1]
+    await at_once(1)
+    assert await at_once(1) == 0, "it is not alone: the worker has another one"

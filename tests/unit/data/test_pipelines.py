@@ -9,13 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from slipway.core.models import LOADED, ModelAnswer, ModelAsk
 from slipway.core.routing import SERIAL, Container, Replica, RouteTable, Stage, Variant
-from slipway.data.invoke import DIED, TIMEOUT, Call, Oversize
+from slipway.data.invoke import DIED, TIMEOUT, Call, Oversize, Ticket
 from slipway.data.lanes import DataLimits
 from slipway.data.several import GatewaySlots
 from slipway.data.slots import VariantSlots
 from slipway_host.frames import pack_head, unpack_head
 from tests.deadlines import PATIENCE
+from tests.unit.data.test_models import MODELS, Control
 from tests.unit.data.workers import ACCOUNT, REGION, Asked, Told, Worker, table
 from tests.unit.http.serving import until
 
@@ -201,6 +203,48 @@ async def test_one_deadline_for_the_whole_walk(tmp_path: Path) -> None:
         assert found.asked("i-1", "third") == []
         timeouts = [found.asked("i-1", name)[0].timeout for name in ("first", "second")]
         assert timeouts[1] <= timeouts[0] - 100 <= 1400
+
+
+async def test_a_multi_model_container_has_what_is_left_of_the_walks_time(tmp_path: Path) -> None:
+    """Whether its model is there already, or has to be loaded first."""
+
+    async def slow(asked: Asked) -> Told:
+        await asyncio.sleep(0.2)
+        return Told(body=asked.body)
+
+    async def load(ask: ModelAsk) -> ModelAnswer:
+        await asyncio.sleep(0.1)
+        return ModelAnswer(LOADED, "m-1", many.address, "frames")
+
+    slots = GatewaySlots(DataLimits(invoke_seconds=10), loader=Control(load))
+    slots.start()
+    one, many = await Worker(tmp_path / "one.sock", slow).start(), await Worker(tmp_path / "many.sock").start()
+    try:
+        parts = (Container("frames", (one.address,)), Container("frames", ()))
+        stages = (Stage("one"), Stage("many", MODELS))
+        slots.apply(table(1, Variant("A", 1.0, (Replica("r0", "r0", "", (), parts),), mode=SERIAL, stages=stages)))
+        variant = slots.endpoints[f"{ACCOUNT}/{REGION}/demo"].by_name["A"]
+        for _ in range(2):
+            caller = await ask(variant, X_Amzn_SageMaker_Target_Model=b"m.tar.gz")
+            assert caller.answer is not None
+        assert [asked.timeout <= 9800 for asked in many.asked] == [True, True]
+        assert all(asked.timeout > 9000 for asked in one.asked)
+    finally:
+        slots.close()
+        await one.kill()
+        await many.kill()
+
+
+async def test_who_reads_the_last_answer_himself_leaves_nothing_behind(tmp_path: Path) -> None:
+    async with site(tmp_path) as found:
+        variant = found.serve(1, await found.instance("i-1"))
+        ticket = Ticket(pack_head([(b"content-type", b"image/png")]), b"x")
+        variant.submit(ticket)
+        lane = await asyncio.wait_for(ticket.lane, PATIENCE)
+        assert lane is ticket.place
+        assert (ticket.body, unpack_head(ticket.head)) == (b"xfs", [(b"content-type", b"text/second")])
+        assert (found.slots.pipes.between, variant.in_flight) == (0, 0)
+        ticket.release(clean=True)
 
 
 async def test_an_answer_too_large_for_the_next_container(tmp_path: Path) -> None:
