@@ -17,17 +17,17 @@ import msgspec
 
 from slipway.backing.objects_errors import ObjectsError
 from slipway.backing.objects_staging import Staging
-from slipway.core.routing import Replica, RouteTable, Variant
+from slipway.core.routing import RouteTable
 from slipway.core.transforms import ClaimedObject, Effective, ObjectOutcome, TransformOptions, effective
-from slipway.data.asynchronous_calls import AsyncCall
 from slipway.data.asynchronous_places import AsyncVariant
 from slipway.data.lanes import Lane
 from slipway.data.settlements import UNHEARD, Link
-from slipway.data.slots import EndpointSlots, Slots
+from slipway.data.slots import EndpointSlots
 from slipway.data.transforms_budget import Budget, budget_for
 from slipway.data.transforms_calls import Caller
 from slipway.data.transforms_ledger import TransformLedger
 from slipway.data.transforms_object import LeaseLost, ObjectRun, Place
+from slipway.data.transforms_places import TransformSlots, TransformVariant
 from slipway.http.client import ConnectFailed, NoAnswer
 from slipway.http.messages import BodyTooLarge, ClientGone
 from slipway.link.channel import Channel
@@ -47,55 +47,6 @@ _RETRY_SECONDS = 0.5
 _PARAMETER_BYTES = 64 * 1024
 _PARAMETER_SECONDS = 10.0
 _PUBLISH_PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0)
-
-
-class TransformVariant(AsyncVariant):
-    """Begins nothing while control is away: it could not be settled, and is done again should this process die as well."""
-
-    __slots__ = ()
-
-    def _room(self, call: AsyncCall) -> Lane | None:
-        assert isinstance(self.owner, TransformSlots)
-        return None if self.owner.away() else super()._room(call)
-
-    def resume(self) -> None:
-        """Look whether those who wait may begin now."""
-        self._serve()
-
-
-class TransformSlots(Slots):
-    """The instances of the transform jobs of the current table, a variant each; a variant for each container of a pipeline."""
-
-    kinds = {"": TransformVariant}  # noqa: RUF012 - as in Slots
-
-    away: Callable[[], bool] = staticmethod(lambda: False)
-    """Whether to wait for control; set by who knows."""
-
-    def apply(self, table: RouteTable) -> None:
-        ours = {
-            key: replace(endpoint, variants=tuple(_instances(endpoint.variants)))
-            for key, endpoint in table.endpoints.items()
-            if endpoint.transform is not None
-        }
-        super().apply(RouteTable(table.version, ours))
-
-
-def _instances(variants: Sequence[Variant]) -> Iterator[Variant]:
-    for variant in variants:
-        found: dict[str, list[Replica]] = {}
-        for replica in variant.replicas:
-            found.setdefault(replica.instance, []).append(replica)
-        for instance, replicas in found.items():
-            alone = replace(variant, name=instance, replicas=tuple(replicas))
-            if not variant.stages:
-                yield alone
-            for index in range(len(variant.stages)):
-                yield replace(alone.of_stage(index), name=_stage_name(instance, index))
-
-
-def _stage_name(instance: str, index: int) -> str:
-    """The first container's variant stands for the instance."""
-    return f"{instance}#{index}" if index else instance
 
 
 @dataclass(slots=True)

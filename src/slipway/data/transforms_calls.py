@@ -11,10 +11,11 @@ from slipway.core.transforms import TransformOptions
 from slipway.data import invoke
 from slipway.data.asynchronous_calls import UNSENT, Answer, AsyncCall, Input, Silent
 from slipway.data.asynchronous_places import AsyncVariant
+from slipway.data.transforms_places import TransformCall
 from slipway.http.body import IncomingBody
 from slipway.http.messages import BodyTooLarge
 from slipway.http.render import clean_value
-from slipway_host.frames import MAX_BODY, pack_head
+from slipway_host.frames import pack_head
 
 MOST_ANSWER = 256 * 1024 * 1024
 """Bytes of the answer to one batch."""
@@ -75,9 +76,7 @@ class Caller:
     async def _at(self, index: int, request: Result) -> Result:
         """The whole answer of one container."""
         payload = request.body
-        # A frame's body is bounded; a longer one goes over HTTP, from memory.
-        source = Input(len(payload), payload) if len(payload) <= MAX_BODY else Input(len(payload), None, lambda: _sent(payload))
-        return await self._held(index, request.content_type, source)
+        return await self._held(index, request.content_type, Input(len(payload), payload))
 
     async def stream(
         self, size: int | None, open_input: Callable[[], AsyncIterator[bytes]], write: Callable[[bytes, str], Awaitable[None]]
@@ -124,7 +123,7 @@ class Caller:
         pairs = ((b"content-type", content_type), (b"accept", self._options.accept if last else None))
         found = [(name, value.encode("latin-1", "replace")) for name, value in pairs if value]
         head = pack_head([(name, value) for name, value in found if clean_value(value)])
-        return AsyncCall(head, source, self._options.timeout, self._began if index == 0 else _untold)
+        return TransformCall(head, source, self._options.timeout, self._began if index == 0 else _untold)
 
     def _began(self, call: AsyncCall) -> None:
         self.requests += 1

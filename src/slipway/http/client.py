@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import collections
 import contextlib
+import socket
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +18,9 @@ from typing import Any
 from slipway.http import render
 from slipway.http.client_connection import ClientConnection
 from slipway.http.messages import Headers
+
+_SO_SNDBUFFORCE = 32
+"""Of Linux; Python does not name it."""
 
 __all__ = ["ClientResponse", "ConnectFailed", "NoAnswer", "Pool", "PoolLimits"]
 
@@ -38,6 +43,8 @@ class PoolLimits:
     """Shorter than the servers keep theirs."""
     connect_seconds: float = 5.0
     buffer_bytes: int = 256 * 1024
+    send_bytes: int = 0
+    """Asked for in the kernel, of what is sent; 0: what it has by itself."""
 
 
 class ClientResponse:
@@ -233,6 +240,8 @@ class Pool:
                     _, connection = await loop.create_connection(
                         lambda: ClientConnection(self, bound), host.strip("[]"), int(port)
                     )
+            if self._limits.send_bytes:
+                _widen(connection.transport.get_extra_info("socket"), self._limits.send_bytes)
         except BaseException as error:
             self._open -= 1
             self._wake()
@@ -285,3 +294,12 @@ def _retrieve(task: asyncio.Task[None]) -> None:
     """The request's body failed after the answer had begun: the answer stands."""
     if not task.cancelled():
         task.exception()
+
+
+def _widen(sock: socket.socket, size: int) -> None:
+    """So much of what is sent may wait in the kernel; as much as it allows."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):  # it is for administrators
+            sock.setsockopt(socket.SOL_SOCKET, _SO_SNDBUFFORCE, size)
+            return
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)

@@ -127,7 +127,8 @@ class ClientConnection(asyncio.Protocol):
         return not self._lost and not self.transport.is_closing()
 
     def reusable(self) -> bool:
-        return self.usable() and self._keep and self._clean and self._sent and not self._busy
+        clean = self._keep and self._clean and self._sent and not self._busy
+        return self.usable() and clean and not self.transport.get_write_buffer_size()
 
     # ---- the transport's callbacks
 

@@ -23,6 +23,8 @@ POLLIN = 1
 RECEIVE = 256 * 1024
 COALESCE = 0.0001
 """Answers wait for each other this long at most (seconds), and only while further requests are already here."""
+SEND_ROOM = 4 * 1024 * 1024
+"""Bytes of a large answer that the kernel is asked to hold."""
 SEND_SECONDS = 60
 """A peer that takes no byte of an answer for this long is cut off."""
 MAX_LENGTH = frames.MAX_BODY + 0xFFFF
@@ -319,6 +321,7 @@ class HttpConnection:
         self._worker = worker
         self._sock = sock
         self._parser = http11.Parser(worker.limits.request_bytes)
+        self._room = RECEIVE
 
     def begin(self, data: bytes) -> None:
         """Somebody else has read the first bytes."""
@@ -402,6 +405,7 @@ class HttpConnection:
             if len(body) <= RECEIVE:
                 self._sock.sendall(start + (body if status != 204 else b""))
             else:
+                self._widen(len(body))
                 self._sock.sendall(start)
                 self._sock.sendall(body)
             return keep
@@ -419,6 +423,13 @@ class HttpConnection:
         if chunked:
             self._sock.sendall(http11.LAST_CHUNK)
         return keep and chunked
+
+    def _widen(self, size: int) -> None:
+        """A large answer waits in the kernel rather than here, as far as the kernel has room: the next request can begin."""
+        size = min(size, SEND_ROOM)
+        if size > self._room:
+            self._room = size
+            self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
 
 
 def _number(request: http11.Request, header: bytes) -> int:
