@@ -44,7 +44,7 @@ class PoolLimits:
     connect_seconds: float = 5.0
     buffer_bytes: int = 256 * 1024
     send_bytes: int = 0
-    """Asked for in the kernel, of what is sent; 0: what it has by itself."""
+    """Asked for in the kernel, of what is sent over unix sockets; 0: what it gives by itself."""
 
 
 class ClientResponse:
@@ -235,13 +235,13 @@ class Pool:
             async with asyncio.timeout(self._limits.connect_seconds):
                 if self.address.startswith("unix:"):
                     _, connection = await loop.create_unix_connection(lambda: ClientConnection(self, bound), self.address[5:])
+                    if self._limits.send_bytes:
+                        _widen(connection.transport.get_extra_info("socket"), self._limits.send_bytes)
                 else:
                     host, _, port = self.address.removeprefix("tcp:").rpartition(":")
                     _, connection = await loop.create_connection(
                         lambda: ClientConnection(self, bound), host.strip("[]"), int(port)
                     )
-            if self._limits.send_bytes:
-                _widen(connection.transport.get_extra_info("socket"), self._limits.send_bytes)
         except BaseException as error:
             self._open -= 1
             self._wake()

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 
 import pytest
 
@@ -143,6 +145,43 @@ async def test_early_answer_while_the_body_is_sent() -> None:
         assert (response.status, await response.read(10)) == (400, b"stop")
         await until(lambda: served.server.connections == 0)
         pool.close()
+
+
+async def test_an_early_answer_to_a_body_that_is_still_on_its_way_ends_the_connection() -> None:
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 X\r\ncontent-length: 0\r\n\r\n")
+        await writer.drain()
+        await asyncio.Event().wait()
+
+    async with scripted(script) as pool:
+        response = await pool.request("POST", b"/", [], b"x" * (32 << 20))
+        assert response.status == 413
+        await response.read(10)
+        assert not pool._idle, "what is left of the body would be taken for the next request"
+
+
+async def test_so_much_is_asked_of_the_kernel(tmp_path: Path) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 X\r\ncontent-length: 0\r\n\r\n")
+        await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        left.set()
+
+    left = asyncio.Event()
+    rooms = []
+    async with await asyncio.start_unix_server(serve, tmp_path / "s"):
+        for size in (0, 4 << 20):
+            pool = Pool(f"unix:{tmp_path}/s", PoolLimits(send_bytes=size))
+            await (await pool.request("GET", b"/", [])).read(0)
+            (connection,) = pool._idle
+            rooms.append(connection.transport.get_extra_info("socket").getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF))
+            pool.close()
+            await left.wait()
+            left.clear()
+    assert rooms[0] < rooms[1]
 
 
 async def test_connections_are_bounded_and_waiters_served_in_turn() -> None:
