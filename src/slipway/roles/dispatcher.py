@@ -25,7 +25,8 @@ from slipway.data.asynchronous import Dispatch
 from slipway.data.asynchronous_ledger import Ledger
 from slipway.data.asynchronous_pipelines import DispatcherSlots
 from slipway.data.lanes import DataLimits
-from slipway.data.transforms import Transforms, TransformSlots
+from slipway.data.transforms import Transforms
+from slipway.data.transforms_places import TransformSlots
 from slipway.link.channel import Channel
 from slipway.link.client import Link
 from slipway.link.routes import RouteSubscriber

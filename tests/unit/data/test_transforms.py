@@ -13,8 +13,9 @@ from slipway.core.routing import Endpoint, Replica, RouteTable, Variant, endpoin
 from slipway.core.transforms import TransformOptions
 from slipway.data import transforms
 from slipway.data.lanes import DataLimits
-from slipway.data.transforms import Transforms, TransformSlots, TransformVariant
+from slipway.data.transforms import Transforms
 from slipway.data.transforms_calls import Caller
+from slipway.data.transforms_places import TransformSlots, TransformVariant
 from tests.deadlines import PATIENCE
 from tests.unit.data.workers import Worker, workers
 from tests.unit.http.serving import until
