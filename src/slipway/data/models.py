@@ -17,11 +17,10 @@ from slipway.core.models import FAILED, INVALID, LATE, LOADED, MISSING, ModelAns
 from slipway.core.rendezvous import choose
 from slipway.core.replicas import container_id
 from slipway.core.routing import Replica, Variant
-from slipway.data.abandoning import abandon
 from slipway.data.invoke import GONE, NO_CAPACITY, OVERLOADED, Call
-from slipway.data.lanes import DataLimits, ForeignLane, Lane, WorkerLane
+from slipway.data.lanes import DataLimits, Lane
+from slipway.data.model_lanes import AnyLane, ForeignModelLane, ModelLane
 from slipway.data.slots import Slots, VariantSlots
-from slipway.http.client import ClientResponse
 from slipway_host import frames
 
 logger = logging.getLogger(__name__)
@@ -32,7 +31,6 @@ CROWD = 4
 """Requests that wait for a model whose replicas are all busy, until another replica loads it too."""
 _AGAIN = (0.05, 0.1, 0.2, 0.5)
 """Seconds until a replica (or control) that could not say is asked again."""
-_GONE = frames.GONE_HEADER.lower().encode()
 
 
 class Refused(str):
@@ -85,105 +83,6 @@ class Nobody:
 
     def done(self, replica: str, hash: str) -> None:
         """Nobody to tell either."""
-
-
-class ModelLane(WorkerLane):
-    """To one model's process in our host. It does not connect again: what is gone is asked for anew."""
-
-    __slots__ = ("hash", "hello", "leaving", "owner_target", "path", "used")
-
-    def __init__(self, owner: TargetSlots, replica: Replica, address: str, limits: DataLimits, hash: str) -> None:
-        super().__init__(owner, replica, address, limits)
-        self.hash = hash
-        self.hello = frames.hello(model=hash)
-        self.path = b"/models/%b/invoke" % hash.encode()
-        self.leaving = False
-        """It said good-bye: what it was sent is answered or given back, nothing more is sent."""
-        self.used = 0.0
-        self.owner_target = owner
-
-    def parted(self) -> None:
-        if not self.leaving:
-            self.leaving = True
-            self.ready = False
-            self.owner_target.lane_gone(self)
-        self._end_if_idle()
-
-    def _end_if_idle(self) -> None:
-        if self.leaving and self._link is not None and not self._link.pending:
-            self._link.close()
-
-    def refused(self, call: Call | None) -> None:
-        if call is None:
-            return
-        self.busy -= 1
-        if not self.leaving:
-            self.parted()
-        if not call.done:
-            self.owner.put_back(call)
-        self._end_if_idle()
-
-    def freed(self, count: int) -> None:
-        super().freed(count)
-        if self.leaving:
-            self._end_if_idle()
-
-    def lost(self, calls: list[Call], begun: int) -> None:
-        if self.leaving:
-            self._link = None
-            self.freed(len(calls))
-            for call in reversed(calls):
-                if not call.done:
-                    self.owner.put_back(call)
-            self.close()
-            return
-        self.leaving = True
-        super().lost(calls, begun)
-        self.owner_target.lane_gone(self)
-
-    def _retry(self) -> None:
-        """There is nobody to connect to."""
-        self.leaving = True
-        self.owner_target.lane_gone(self)
-        self.close()
-
-    def gone_away(self, response: ClientResponse) -> bool:
-        return response.status in (404, 503) and response.header(_GONE) is not None
-
-    def dismissed(self) -> None:
-        self.parted()
-
-    def abandon(self, call: Call, name: int = 0) -> None:
-        named = name or (None if self._link is None else self._link.ident(call))
-        if named:
-            self._spawn(abandon(self.address, named, self.hash))
-
-
-class ForeignModelLane(ForeignLane):
-    """To one model in a container that is not ours, over HTTP."""
-
-    __slots__ = ("hash", "owner_target", "path", "used")
-
-    def __init__(self, owner: TargetSlots, replica: Replica, address: str, limits: DataLimits, hash: str) -> None:
-        super().__init__(owner, replica, address, limits)
-        self.hash = hash
-        self.path = b"/models/%b/invoke" % hash.encode()
-        self.used = perf_counter()
-        self.owner_target = owner
-
-    def take(self, call: Call) -> None:
-        self.used = perf_counter()
-        super().take(call)
-
-    def gone_away(self, response: ClientResponse) -> bool:
-        """The contract's word for a model that is not loaded."""
-        return response.status == 404
-
-    def dismissed(self) -> None:
-        self.owner_target.lane_gone(self)
-
-
-AnyLane = ModelLane | ForeignModelLane
 
 
 class TargetSlots(VariantSlots):
