@@ -8,7 +8,6 @@ model takes the way of every other request.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable, Mapping
 from time import perf_counter
 from typing import Protocol
@@ -22,8 +21,6 @@ from slipway.data.lanes import DataLimits, Lane
 from slipway.data.model_lanes import AnyLane, ForeignModelLane, ModelLane
 from slipway.data.slots import Slots, VariantSlots
 from slipway_host import frames
-
-logger = logging.getLogger(__name__)
 
 NOT_READY = "model-not-ready"
 """The model was not loaded in the time that a caller waits; loading goes on."""

@@ -13,9 +13,8 @@ import logging
 import os
 import shutil
 import time
-from collections import deque
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from slipway.core.models import (
@@ -24,19 +23,18 @@ from slipway.core.models import (
     LATE,
     LOADED,
     MISSING,
-    Eviction,
     ModelAnswer,
     ModelEvent,
     ModelLoad,
-    ModelSeen,
     ModelsSeen,
 )
 from slipway.core.reasons import sentence
 from slipway.core.replicas import Failure, ReplicaSpec
-from slipway.core.residency import Resident, next_victim, victims
-from slipway.replicas.artifacts import Artifacts, Holding
+from slipway.core.residency import next_victim, victims
+from slipway.replicas.artifacts import Artifacts
 from slipway.replicas.failures import CannotRun
-from slipway.replicas.model_container import BROKEN, Counted, ModelContainer
+from slipway.replicas.model_book import LOADING, HeldModel, ModelBook
+from slipway.replicas.model_container import BROKEN, ModelContainer
 
 logger = logging.getLogger(__name__)
 
@@ -46,13 +44,9 @@ SHARE = 0.8
 """Of the instance's memory: what loaded models may take together."""
 PARALLEL = 4
 """Loads at a time beside one another, and as many downloads; the rest wait."""
-KEPT_EVICTIONS = 500
-FRESH_SECONDS = 1.0
-"""How long a model that nobody has used yet counts as in use: who asked for it is on the way, and must not find it gone."""
 _REPLACED_LOOK = 0.5
 _PATIENCE = 0.02
 _TRIM_SECONDS = 0.1
-_DOWNLOADING, _LOADING = "downloading", "loading"
 _BAD_ARCHIVE = frozenset(("not-an-archive", "hostile-archive", "archive-too-large"))
 
 
@@ -70,33 +64,6 @@ class House:
     budget: int
     """Bytes; 0: unbounded."""
     load_seconds: float = LOAD_SECONDS
-
-
-@dataclass(slots=True)
-class _Model:
-    order: ModelLoad
-    state: str = _DOWNLOADING
-    work: asyncio.Task[ModelAnswer] | None = None
-    holding: Holding | None = None
-    bytes: int = 0
-    """Measured once loaded; before that what it is expected to need."""
-    admitted: bool = False
-    """There is room for it, or is about to be."""
-    uses: int = 0
-    used: float = 0.0
-    since: float = 0.0
-    """When it was loaded."""
-    busy: bool = False
-    replaced: bool = False
-    leaving: asyncio.Task[None] | None = None
-
-
-@dataclass(slots=True)
-class _Past:
-    """What is remembered of models that are not here."""
-
-    bytes: dict[str, int] = field(default_factory=dict)
-    evictions: deque[Eviction] = field(default_factory=lambda: deque(maxlen=KEPT_EVICTIONS))
 
 
 class Residency:
@@ -118,9 +85,8 @@ class Residency:
         self._artifacts = artifacts
         self._tell = tell
         self._clock = clock
-        self._pinned = pinned
-        self._models: dict[str, _Model] = {}
-        self._past = _Past()
+        self._book = ModelBook(pinned, clock)
+        self._models = self._book.models
         self._downloads = asyncio.Semaphore(PARALLEL)
         self._loads = asyncio.Semaphore(max(PARALLEL, 2 * (os.cpu_count() or 1)))
         self._room = asyncio.Lock()
@@ -133,7 +99,7 @@ class Residency:
 
     @property
     def loaded(self) -> int:
-        return sum(model.state == LOADED for model in self._models.values())
+        return self._book.loaded
 
     async def answers(self) -> bool:
         """Whether the container keeps to the contract at all."""
@@ -143,7 +109,7 @@ class Residency:
 
     async def load(self, order: ModelLoad) -> ModelAnswer:
         """Have it loaded, and say where; shared by all who ask. The caller may go: the load goes on."""
-        self._note(order.uses)
+        self._book.note(order.uses)
         while not self._closed:
             model = self._models.get(order.hash)
             if model is not None and model.leaving is not None:
@@ -153,7 +119,7 @@ class Residency:
                 self._lost(order.hash, model)
                 continue
             if model is None:
-                model = self._models[order.hash] = _Model(order)
+                model = self._models[order.hash] = HeldModel(order)
                 model.work = asyncio.get_running_loop().create_task(self._bring(model))
             if model.work is not None:
                 await asyncio.wait([model.work])
@@ -164,7 +130,7 @@ class Residency:
     async def unload(self, hash: str, why: str, *, files: bool = False) -> None:
         """Unless it is in use, or pinned. `files`: what was fetched goes as well."""
         model = self._models.get(hash)
-        if model is None or model.state != LOADED or model.leaving is not None or model.order.target in self._pinned():
+        if model is None or model.state != LOADED or model.leaving is not None or self._book.is_pinned(model):
             return
         await self._refresh()
         if not model.busy and self._models.get(hash) is model and model.leaving is None:
@@ -174,29 +140,14 @@ class Residency:
 
     async def seen(self) -> ModelsSeen:
         await self._refresh()
-        now, pinned = self._clock(), frozenset(self._pinned())
-        rows = tuple(
-            ModelSeen(
-                target=model.order.target,
-                hash=hash,
-                etag=model.order.artifact.etag.strip('"'),
-                state=model.state,
-                bytes=model.bytes,
-                uses=model.uses,
-                idle=max(0.0, now - model.used) if model.used else 0.0,
-                busy=model.busy,
-                pinned=model.order.target in pinned,
-            )
-            for hash, model in self._models.items()
-        )
         return ModelsSeen(
             replica=self._house.spec.id,
             budget=self._house.budget,
-            used=sum(model.bytes for model in self._models.values() if model.state == LOADED),
+            used=self._book.bytes,
             measured=self._container.ours,
-            models=rows,
-            evictions=tuple(self._past.evictions),
-            pinned=tuple(sorted(pinned)),
+            models=self._book.seen(),
+            evictions=tuple(self._book.evictions),
+            pinned=self._book.pinned(),
         )
 
     async def close(self) -> None:
@@ -216,7 +167,7 @@ class Residency:
 
     # ---- loading
 
-    async def _bring(self, model: _Model) -> ModelAnswer:
+    async def _bring(self, model: HeldModel) -> ModelAnswer:
         """Fetch and load; nothing of a model that failed stays."""
         order, began = model.order, self._clock()
         answer = ModelAnswer(FAILED, order.hash, message="slipway itself failed; see the keeper's log")
@@ -240,13 +191,13 @@ class Residency:
             self._event(model, "failed", self._clock() - began, answer.state)
         return answer
 
-    async def _undo(self, model: _Model) -> None:
-        if model.state == _LOADING and not self._closed:
+    async def _undo(self, model: HeldModel) -> None:
+        if model.state == LOADING and not self._closed:
             await asyncio.shield(self._container.unload(model.order.hash))
         self._models.pop(model.order.hash, None)
         await self._let_go(model)
 
-    async def _fetch_and_load(self, model: _Model) -> ModelAnswer:
+    async def _fetch_and_load(self, model: HeldModel) -> ModelAnswer:
         order, began = model.order, self._clock()
         async with self._downloads:
             holding = await self._artifacts.hold((order.artifact,), _silent, self._house.load_seconds)
@@ -255,11 +206,11 @@ class Residency:
             await asyncio.to_thread(_show, holding.path, place)
         self._event(model, "downloaded", self._clock() - began)
         async with self._loads:
-            model.state = _LOADING
-            model.bytes = self._expected(order.hash, holding.bytes)
+            model.state = LOADING
+            model.bytes = self._book.expected(order.hash, holding.bytes)
             return await self._load(model)
 
-    async def _load(self, model: _Model) -> ModelAnswer:
+    async def _load(self, model: HeldModel) -> ModelAnswer:
         house, hash = self._house, model.order.hash
         await self._make_room(model)
         began = self._clock()
@@ -280,19 +231,15 @@ class Residency:
                 f"The model takes {_mib(model.bytes)} MiB of memory; models of this instance may take {_mib(house.budget)} MiB."
             )
             return ModelAnswer(FAILED, hash, message=text, status=507)
-        model.state, model.used = LOADED, self._clock()
-        model.since = model.used
-        model.admitted = False
+        self._book.arrived(model)
         self._event(model, "loaded", self._clock() - began)
         self._retire_older(model)
-        if sum(each.bytes for each in self._residents()) > house.budget > 0 and self._container.ours and not self._trimming:
-            self._trimming = True
-            self._spawn(self._trim_once())
+        self._begin_to_trim()
         return ModelAnswer(LOADED, hash, house.address, house.protocol)
 
     # ---- room
 
-    async def _make_room(self, model: _Model) -> None:
+    async def _make_room(self, model: HeldModel) -> None:
         """Until the model, as large as it is expected to be, fits: first come, first served. One alone may always try."""
         if not self._house.budget or not self._container.ours:
             return
@@ -300,48 +247,44 @@ class Residency:
             while not await self._admit(model):  # noqa: ASYNC110  those in the way are in use: only asking the host tells
                 await asyncio.sleep(_PATIENCE)
 
-    async def _admit(self, model: _Model) -> bool:
+    async def _admit(self, model: HeldModel) -> bool:
         budget = self._house.budget
         async with self._room:
-            others = [each for each in self._models.values() if each is not model]
+            others = self._book.others(model)
             reserved = sum(each.bytes for each in others if each.admitted)
-            if self._taken(model) + model.bytes > budget:
+            if self._book.taken(model) + model.bytes > budget:
                 await self._refresh()
-                going = victims(self._residents(), model.bytes, budget, reserved)
+                going = victims(self._book.residents(), model.bytes, budget, reserved)
                 await self._part_all([each.hash for each in going], "memory")
-            taken = self._taken(model)
-            model.admitted = taken + model.bytes <= budget or not taken or self._only_pinned(others)
+            taken = self._book.taken(model)
+            model.admitted = taken + model.bytes <= budget or not taken or self._book.only_pinned(others)
             return model.admitted
-
-    def _taken(self, but: _Model) -> int:
-        """Bytes of all that is loaded, or is let in."""
-        return sum(each.bytes for each in self._models.values() if each is not but and (each.admitted or each.state == LOADED))
-
-    def _only_pinned(self, others: Sequence[_Model]) -> bool:
-        """Nothing will ever make room: the container shall say so itself."""
-        pinned = frozenset(self._pinned())
-        return all(each.state == LOADED and each.order.target in pinned and not each.admitted for each in others)
 
     async def _yield_one(self) -> bool:
         """The container's memory is full: unload one, or wait for one to become idle. False: there is none."""
         while True:
             async with self._room:
                 await self._refresh()
-                victim = next_victim(self._residents())
+                victim = next_victim(self._book.residents())
                 if victim is not None:
                     await self._part_all([victim.hash], "memory")
                     return True
-            fresh = self._clock() - FRESH_SECONDS
-            if not any(self._in_use(model, fresh) for model in self._models.values()):
+            if not self._book.any_in_use():
                 return False
             await asyncio.sleep(_PATIENCE)
+
+    def _begin_to_trim(self) -> None:
+        over = sum(each.bytes for each in self._book.residents()) > self._house.budget > 0
+        if over and self._container.ours and not self._trimming:
+            self._trimming = True
+            self._spawn(self._trim_once())
 
     async def _trim(self) -> None:
         """Models took more than was expected: unload others, as soon as they are idle."""
         while not self._closed:
             async with self._room:
                 await self._refresh()
-                residents = self._residents()
+                residents = self._book.residents()
                 going = victims(residents, 0, self._house.budget)
                 await self._part_all([each.hash for each in going], "memory")
                 left = [each for each in residents if each not in going]
@@ -355,24 +298,8 @@ class Residency:
         finally:
             self._trimming = False
 
-    def _expected(self, hash: str, unpacked: int) -> int:
-        """Bytes: what it took the last time, else what others take, and no less than its files."""
-        known = [each.bytes for each in self._models.values() if each.state == LOADED]
-        return self._past.bytes.get(hash) or max(unpacked, sum(known) // len(known) if known else 0)
-
-    def _residents(self) -> list[Resident]:
-        fresh, pinned = self._clock() - FRESH_SECONDS, frozenset(self._pinned())
-        return [
-            Resident(hash, model.bytes, model.used, self._in_use(model, fresh), model.order.target in pinned, model.replaced)
-            for hash, model in self._models.items()
-            if model.state == LOADED and model.leaving is None
-        ]
-
-    def _in_use(self, model: _Model, fresh: float) -> bool:
-        return model.busy or (model.since > fresh and model.used <= model.since)
-
     async def _refresh(self) -> None:
-        """What our host counted; of a foreign container gateways have told (`_note`)."""
+        """What our host counted; of a foreign container gateways have told (`ModelBook.note`)."""
         if not self._container.ours:
             return
         listed = await self._container.listed()
@@ -380,23 +307,11 @@ class Residency:
             return
         for hash, model in list(self._models.items()):
             if model.state == LOADED and model.leaving is None:
-                self._count(hash, model, listed.get(hash))
-
-    def _count(self, hash: str, model: _Model, counted: Counted | None) -> None:
-        if counted is None:
-            self._lost(hash, model)
-            return
-        model.bytes = counted.bytes or model.bytes
-        model.uses, model.busy = counted.uses, counted.busy
-        model.used = max(model.used, counted.used)
-
-    def _note(self, uses: Mapping[str, tuple[float, int]]) -> None:
-        now = self._clock()
-        for hash, (ago, in_flight) in uses.items():
-            model = self._models.get(hash)
-            if model is not None:
-                model.used = max(model.used, now - ago)
-                model.busy = in_flight > 0
+                counted = listed.get(hash)
+                if counted is None:
+                    self._lost(hash, model)
+                else:
+                    self._book.count(hash, model, counted)
 
     # ---- going
 
@@ -405,15 +320,15 @@ class Residency:
         parting = [self._part(model, why) for hash in hashes if (model := self._models.get(hash)) is not None]
         await asyncio.gather(*parting)
 
-    async def _part(self, model: _Model, why: str) -> None:
+    async def _part(self, model: HeldModel, why: str) -> None:
         """Unload it; its files stay on the disk for another time."""
         if model.leaving is None:
             model.leaving = asyncio.get_running_loop().create_task(self._unload(model, why))
         await asyncio.shield(model.leaving)
 
-    async def _unload(self, model: _Model, why: str) -> None:
+    async def _unload(self, model: HeldModel, why: str) -> None:
         hash, began = model.order.hash, self._clock()
-        self._remember(model, why)
+        self._book.went(model, why)
         reply = await self._container.unload(hash)
         if reply.status not in (200, 404):
             logger.warning("model-not-unloaded", extra={"model": hash, "status": reply.status, "said": reply.message[:200]})
@@ -421,38 +336,29 @@ class Residency:
         await self._let_go(model)
         self._event(model, "unloaded", self._clock() - began, why)
 
-    def _remember(self, model: _Model, why: str) -> None:
-        past, hash = self._past, model.order.hash
-        past.bytes[hash] = model.bytes
-        if len(past.bytes) > 10_000:
-            del past.bytes[next(iter(past.bytes))]
-        past.evictions.append(Eviction(time.time(), model.order.target, hash, model.bytes, model.uses, why))
-
-    async def _let_go(self, model: _Model) -> None:
+    async def _let_go(self, model: HeldModel) -> None:
         await asyncio.to_thread(shutil.rmtree, f"{self._house.folder}/{model.order.hash}", True)
         if model.holding is not None:
             model.holding.release()
             model.holding = None
 
-    def _lost(self, hash: str, model: _Model) -> None:
+    def _lost(self, hash: str, model: HeldModel) -> None:
         """Its process has ended by itself."""
         if self._models.get(hash) is not model:
             return
         del self._models[hash]
-        self._remember(model, "gone")
+        self._book.went(model, "gone")
         self._event(model, "unloaded", 0.0, "gone")
         if model.holding is not None:
             model.holding.release()
             model.holding = None
 
-    def _retire_older(self, model: _Model) -> None:
+    def _retire_older(self, model: HeldModel) -> None:
         """Earlier versions of the same target: gateways are told of the new one, and then they go."""
-        for other in self._models.values():
-            if other is not model and other.order.target == model.order.target and not other.replaced:
-                other.replaced = True
-                self._spawn(self._outlive(other))
+        for other in self._book.replaced_by(model):
+            self._spawn(self._outlive(other))
 
-    async def _outlive(self, model: _Model) -> None:
+    async def _outlive(self, model: HeldModel) -> None:
         while not self._closed and self._models.get(model.order.hash) is model:
             await asyncio.sleep(_REPLACED_LOOK)
             if model.state == LOADED and model.leaving is None:
@@ -465,7 +371,7 @@ class Residency:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _event(self, model: _Model, kind: str, seconds: float, why: str = "") -> None:
+    def _event(self, model: HeldModel, kind: str, seconds: float, why: str = "") -> None:
         spec, order = self._house.spec, model.order
         said = {"event": kind, "replica": spec.id, "model": order.hash, "seconds": round(seconds, 4), "why": why}
         logger.info("model", extra=said)

@@ -155,7 +155,7 @@ async def test_a_full_container_gives_up_the_least_recently_used(tmp_path: Path)
     assert set(container.models) == {"a", "d"}  # a is in use
     container.refuse["e"] = Reply(507, "never")
     container.tick()
-    made._note({"a": (0.0, 0)})
+    await made.load(order("a", uses={"a": (0.0, 0)}))
     answer = await made.load(order("e"))
     assert (answer.state, answer.status) == (FAILED, 507)
     await made.close()
@@ -259,7 +259,7 @@ async def test_evictions_are_those_of_a_reference_lru(tmp_path: Path, asked: lis
     container = Container(sizes)
     made, _, _ = make(tmp_path, container, budget)
     for name in sizes:
-        made._past.bytes[name] = sizes[name]
+        made._book._sizes[name] = sizes[name]
     held: OrderedDict[str, int] = OrderedDict()
     gone: list[str] = []
     for number in asked:
