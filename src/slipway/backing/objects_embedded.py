@@ -8,7 +8,7 @@ import logging
 import secrets
 import weakref
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Container, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from slipway.backing import objects_completion as completions
 from slipway.backing.objects import (
@@ -31,15 +31,17 @@ from slipway.backing.objects import (
     Write,
 )
 from slipway.backing.objects_blobs import Blobs
-from slipway.backing.objects_errors import no_such_bucket, no_such_key, precondition_failed, s3_error
+from slipway.backing.objects_commits import Commits
+from slipway.backing.objects_errors import no_such_key, s3_error
 from slipway.backing.objects_intake import take_in
 from slipway.backing.objects_notifications import configure
+from slipway.backing.objects_rows import INLINE, expectation, owned, to_info, to_part, to_upload
 from slipway.core import s3_events
 from slipway.core.asynchronous import Staged
 from slipway.core.s3_events import SLIPWAY, Origin, Rule
 from slipway.store import objects as rows
 from slipway.store import transforms, uploads
-from slipway.store.db import Db, StoreBusy, StoreError
+from slipway.store.db import Db, StoreError
 from slipway.wire.errors import AwsError
 
 if TYPE_CHECKING:
@@ -47,13 +49,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-INLINE = 64 * 1024
-"""Content up to this many bytes lives in the row."""
-
 _LOOK_SECONDS = 60.0
 """Between two looks at whether a process that writes blobs has died."""
-
-T = TypeVar("T")
 
 
 class EmbeddedObjects(Objects):
@@ -68,7 +65,7 @@ class EmbeddedObjects(Objects):
         self._now = now
         self.written: Callable[[str, str], None] = _nobody_listens
         """Told of bucket and key when an object has been put there and is committed."""
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._commits = Commits(db, self._blobs)
         self._sweeping: asyncio.Task[None] | None = None
 
     def start(self) -> None:
@@ -80,15 +77,8 @@ class EmbeddedObjects(Objects):
         if self._sweeping is not None:
             self._sweeping.cancel()
             await asyncio.wait([self._sweeping])
-        if self._tasks:
-            await asyncio.wait(self._tasks)
+        await self._commits.close()
         await asyncio.to_thread(self._blobs.close)
-
-    def _spawn(self, work: Any) -> asyncio.Task[Any]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
 
     async def _keep_swept(self) -> None:
         """Now, and again whenever a process that writes blobs has died."""
@@ -138,36 +128,6 @@ class EmbeddedObjects(Objects):
         """Remove what a committed transaction has replaced."""
         self._blobs.retire(blobs)
 
-    # The database
-
-    async def _read(self, fn: Callable[[Connection], T]) -> T:
-        try:
-            return await self._db.read(fn)
-        except StoreError as error:
-            raise _store_failure(error) from error
-
-    async def _commit(self, fn: Callable[[Connection], Sequence[str]], made: Sequence[str] = ()) -> None:
-        """Run `fn`, whose answer is blobs to retire; `made` are blobs it would name. A cancelled caller does not stop it."""
-        task = self._spawn(self._transact(fn, made))
-        try:
-            await asyncio.shield(task)
-        except asyncio.CancelledError:
-            task.add_done_callback(lambda done: done.cancelled() or done.exception())
-            raise
-
-    async def _transact(self, fn: Callable[[Connection], Sequence[str]], made: Sequence[str]) -> None:
-        try:
-            retired = await self._db.write(fn)
-        except StoreBusy as error:
-            self._blobs.retire(made)
-            raise _store_failure(error) from error
-        except StoreError as error:
-            raise _store_failure(error) from error  # it may have committed: the next start's sweep knows
-        except Exception as error:
-            self._blobs.retire(made)
-            raise _translated(error) from error
-        self._blobs.retire(retired)
-
     # Buckets
 
     async def create_bucket(self, bucket: str, *, account: str, region: str) -> None:
@@ -180,10 +140,10 @@ class EmbeddedObjects(Objects):
                 raise s3_error(code, BucketName=bucket)
             return ()
 
-        await self._commit(create)
+        await self._commits.commit(create)
 
     async def bucket(self, bucket: str, *, account: str | None = None) -> BucketInfo:
-        row = await self._read(lambda conn: owned(conn, bucket, account))
+        row = await self._commits.read(lambda conn: owned(conn, bucket, account))
         return BucketInfo(row.name, row.account, row.region, row.created)
 
     async def delete_bucket(self, bucket: str, *, account: str | None = None) -> None:
@@ -196,14 +156,14 @@ class EmbeddedObjects(Objects):
             rows.delete_bucket(conn, bucket)
             return retired
 
-        await self._commit(remove)
+        await self._commits.commit(remove)
 
     async def buckets(self, account: str) -> list[BucketInfo]:
-        found = await self._read(lambda conn: rows.list_buckets(conn, account))
+        found = await self._commits.read(lambda conn: rows.list_buckets(conn, account))
         return [BucketInfo(row.name, row.account, row.region, row.created) for row in found]
 
     async def notifications(self, bucket: str, *, account: str | None = None) -> Sequence[Rule]:
-        return s3_events.rules_of((await self._read(lambda conn: owned(conn, bucket, account))).notifications)
+        return s3_events.rules_of((await self._commits.read(lambda conn: owned(conn, bucket, account))).notifications)
 
     async def set_notifications(
         self, bucket: str, rules: Sequence[Rule], *, account: str | None = None, origin: Origin = SLIPWAY, validate: bool = True
@@ -212,7 +172,7 @@ class EmbeddedObjects(Objects):
             configure(conn, owned(conn, bucket, account).place, rules, origin, self._now(), validate=validate)
             return ()
 
-        await self._commit(write)
+        await self._commits.commit(write)
 
     # Objects
 
@@ -224,7 +184,7 @@ class EmbeddedObjects(Objects):
                 raise no_such_key(key)
             return row
 
-        return await self._read(get)
+        return await self._commits.read(get)
 
     async def find(self, bucket: str, key: str, *, account: str | None = None) -> ObjectInfo:
         return to_info(await self._row(bucket, key, account, content=False))
@@ -269,9 +229,9 @@ class EmbeddedObjects(Objects):
 
         def commit(conn: Connection) -> Sequence[str]:
             owned(conn, bucket, account)
-            return rows.put_object(conn, row, _expect(condition), origin)
+            return rows.put_object(conn, row, expectation(condition), origin)
 
-        await self._commit(commit, taken.blobs)
+        await self._commits.commit(commit, taken.blobs)
         self.written(bucket, key)
         return to_info(row)
 
@@ -286,9 +246,9 @@ class EmbeddedObjects(Objects):
     ) -> None:
         def remove(conn: Connection) -> Sequence[str]:
             owned(conn, bucket, account)
-            return rows.delete_object(conn, bucket, key, _expect(condition), now=self._now(), origin=origin)
+            return rows.delete_object(conn, bucket, key, expectation(condition), now=self._now(), origin=origin)
 
-        await self._commit(remove)
+        await self._commits.commit(remove)
 
     async def page(
         self,
@@ -304,7 +264,7 @@ class EmbeddedObjects(Objects):
             owned(conn, bucket, account)
             return rows.list_page(conn, bucket, prefix, delimiter, after, limit)
 
-        page = await self._read(read)
+        page = await self._commits.read(read)
         return ListPage([to_info(row) for row in page.rows], page.prefixes, page.last, page.truncated)
 
     async def tags(self, bucket: str, key: str, *, account: str | None = None) -> Mapping[str, str]:
@@ -317,7 +277,7 @@ class EmbeddedObjects(Objects):
                 raise no_such_key(key)
             return ()
 
-        await self._commit(write)
+        await self._commits.commit(write)
 
     # Multipart uploads
 
@@ -341,7 +301,7 @@ class EmbeddedObjects(Objects):
             uploads.insert_upload(conn, row)
             return ()
 
-        await self._commit(create)
+        await self._commits.commit(create)
         return to_upload(row)
 
     async def _upload_row(self, bucket: str, key: str, upload: str, account: str | None) -> uploads.UploadRow:
@@ -350,9 +310,9 @@ class EmbeddedObjects(Objects):
             try:
                 return uploads.get_upload(conn, bucket, key, upload)
             except uploads.NoUpload as error:
-                raise _translated(error) from error
+                raise s3_error("NoSuchUpload", UploadId=str(error)) from error
 
-        return await self._read(get)
+        return await self._commits.read(get)
 
     async def upload(self, bucket: str, key: str, upload: str, *, account: str | None = None) -> Upload:
         return to_upload(await self._upload_row(bucket, key, upload, account))
@@ -361,11 +321,11 @@ class EmbeddedObjects(Objects):
         write = completions.for_upload(upload, write)
         taken = await take_in(self._blobs, body, write, inline=-1, most=MAX_OBJECT)
         part = uploads.PartRow(upload.id, number, taken.size, taken.md5, self._now(), taken.checksums, taken.segments)
-        await self._commit(lambda conn: uploads.put_part(conn, upload.bucket, upload.key, part), taken.blobs)
+        await self._commits.commit(lambda conn: uploads.put_part(conn, upload.bucket, upload.key, part), taken.blobs)
         return to_part(part)
 
     async def parts(self, upload: Upload, *, after: int = 0, limit: int = 1000) -> list[Part]:
-        found = await self._read(lambda conn: uploads.list_parts(conn, upload.id, after, limit))
+        found = await self._commits.read(lambda conn: uploads.list_parts(conn, upload.id, after, limit))
         return [to_part(row) for row in found]
 
     async def uploads(
@@ -381,7 +341,7 @@ class EmbeddedObjects(Objects):
             owned(conn, bucket, account)
             return uploads.list_uploads(conn, bucket, prefix, after, limit)
 
-        return [to_upload(row) for row in await self._read(read)]
+        return [to_upload(row) for row in await self._commits.read(read)]
 
     async def complete(
         self,
@@ -400,7 +360,7 @@ class EmbeddedObjects(Objects):
             if done is None:
                 raise
             return done
-        present = await self._read(lambda conn: uploads.list_parts(conn, upload))
+        present = await self._commits.read(lambda conn: uploads.list_parts(conn, upload))
         by_number = {row.number: row for row in present}
         result = completions.judge(to_upload(found), [to_part(row) for row in present], completion)
         chosen = [by_number[part.number] for part in completion.parts]
@@ -424,15 +384,15 @@ class EmbeddedObjects(Objects):
 
         def commit(conn: Connection) -> Sequence[str]:
             owned(conn, bucket, account)
-            return uploads.complete_upload(conn, found, chosen, row, _expect(completion.condition), origin)
+            return uploads.complete_upload(conn, found, chosen, row, expectation(completion.condition), origin)
 
-        await self._commit(commit)
+        await self._commits.commit(commit)
         self.written(bucket, key)
         return to_info(row)
 
     async def _completed_before(self, bucket: str, key: str, upload: str) -> ObjectInfo | None:
         """The object, if this very upload made it: the answer to a caller who lost the first one."""
-        row = await self._read(lambda conn: rows.get_object(conn, bucket, key, content=False))
+        row = await self._commits.read(lambda conn: rows.get_object(conn, bucket, key, content=False))
         return to_info(row) if row is not None and row.attributes.get("upload") == upload else None
 
     async def abort(self, upload: Upload) -> None:
@@ -440,7 +400,7 @@ class EmbeddedObjects(Objects):
             uploads.get_upload(conn, upload.bucket, upload.key, upload.id, lock=True)
             return uploads.drop_upload(conn, upload.id)
 
-        await self._commit(drop)
+        await self._commits.commit(drop)
 
 
 class _EmbeddedReading(Reading):
@@ -469,61 +429,3 @@ class _EmbeddedReading(Reading):
 
 def _nobody_listens(_bucket: str, _key: str) -> None:
     """Before somebody does."""
-
-
-def owned(conn: Connection, bucket: str, account: str | None) -> rows.BucketRow:
-    """The bucket, if the account may use it. NoSuchBucket, AccessDenied."""
-    row = rows.get_bucket(conn, bucket)
-    if row is None:
-        raise no_such_bucket(bucket)
-    if account is not None and row.account != account:
-        raise s3_error("AccessDenied")
-    return row
-
-
-def _expect(condition: Condition) -> rows.Expect:
-    return rows.Expect(absent=condition.if_none_match, etag=condition.if_match)
-
-
-def _translated(error: Exception) -> Exception:
-    """The store's own exceptions as S3's errors; any other as it is."""
-    if isinstance(error, rows.NoBucket):
-        return no_such_bucket(str(error))
-    if isinstance(error, rows.Precondition):
-        return s3_error("NoSuchKey") if error.missing else precondition_failed("If-None-Match" if error.absent else "If-Match")
-    if isinstance(error, uploads.NoUpload):
-        return s3_error("NoSuchUpload", UploadId=str(error))
-    if isinstance(error, uploads.PartsChanged):
-        return s3_error("OperationAborted")
-    return error
-
-
-def _store_failure(error: StoreError) -> AwsError:
-    if "full" in str(error):
-        return s3_error("InsufficientStorage")
-    return s3_error("ServiceUnavailable", "The database cannot take the request now. Please try again.")
-
-
-def to_info(row: rows.ObjectRow) -> ObjectInfo:
-    detail = row.attributes
-    return ObjectInfo(
-        row.bucket,
-        row.key,
-        row.size,
-        row.etag,
-        row.modified,
-        Attributes(detail.get("headers", {}), detail.get("metadata", {}), row.tags),
-        detail.get("checksums", {}),
-        detail.get("checksum_type"),
-        detail.get("parts", ()),
-    )
-
-
-def to_upload(row: uploads.UploadRow) -> Upload:
-    detail = row.attributes
-    attributes = Attributes(detail["headers"], detail["metadata"], row.tags)
-    return Upload(row.id, row.bucket, row.key, row.created, attributes, detail.get("algorithm"), detail.get("checksum_type"))
-
-
-def to_part(row: uploads.PartRow) -> Part:
-    return Part(row.number, row.size, row.etag, row.modified, row.checksums)

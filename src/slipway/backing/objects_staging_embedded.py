@@ -10,9 +10,9 @@ from typing import TypeVar
 
 from slipway.backing.objects import UNPROMISED, Reading, Span
 from slipway.backing.objects_blobs import Blobs, close_all, overlapping
-from slipway.backing.objects_embedded import INLINE, owned, to_info
 from slipway.backing.objects_errors import no_such_key, s3_error
 from slipway.backing.objects_intake import take_in
+from slipway.backing.objects_rows import INLINE, owned, to_info
 from slipway.backing.objects_staging import Staging
 from slipway.core.asynchronous import Staged
 from slipway.store import objects as rows
