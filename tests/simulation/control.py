@@ -29,6 +29,7 @@ from slipway.services.runtime.invoke_async import Acceptor
 from slipway.settings import Limits, Settings
 from slipway.store import jobs_claims
 from slipway.store.db import Connection, Db
+from slipway.store.jobs_settle import Result
 from tests.simulation.loops import Process
 from tests.simulation.objects import Foreign, Shelf, SimObjects
 from tests.simulation.replicas import Keeper, KeeperClient
@@ -155,7 +156,7 @@ class SimControl:
         """Tell of settlements before they are looked at."""
         commit = self.parts.link._commit
 
-        async def heard(outcomes: Sequence[Outcome]) -> tuple[bool, ...]:
+        async def heard(outcomes: Sequence[Outcome]) -> tuple[list[bool], Result]:
             said(outcomes)
             return await commit(outcomes)
 

@@ -1,24 +1,24 @@
 """Asynchronous inference on control's side of the link: batches accepted, claims leased, settlements committed.
 
-A dispatcher is known by the `holder` that it claims under. When its link closes and its process is gone, what it held is free
-at once; when nobody can tell, at the end of the lease. Nothing is taken back in the first LEASE_SECONDS of a control: until
-then the leases that an earlier one gave cannot have been renewed.
+What a dispatcher held is free once its process is gone (`control.dispatchers`). Leases are not looked at in the first
+LEASE_SECONDS of a control: until then those that an earlier one gave cannot have been renewed.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
+from slipway.background import Background
+from slipway.control import settling
 from slipway.control.asynchronous_ends import Ends
-from slipway.core.asynchronous import RUNNING, AcceptAnswer, AcceptRequest, Claimed, Outcome, Staged
+from slipway.control.dispatchers import Dispatchers
+from slipway.control.settling import Shelves, store_errors
+from slipway.core.asynchronous import RUNNING, AcceptAnswer, AcceptRequest, Claimed, Outcome
 from slipway.link import claims
-from slipway.link.channel import Channel, LinkClosed, LinkError
+from slipway.link.channel import Channel, LinkError
 from slipway.link.claims import LEASE_SECONDS, Claim, Heartbeat, Started
 from slipway.store import jobs_claims, jobs_settle
 from slipway.store.db import Connection, Db, StoreError
@@ -34,22 +34,12 @@ SCALING = "scaling"
 MOST_CLAIMED = 256
 """Requests of one CLAIM: with an inline body each, they still fit into a message."""
 MOST_HELD = 100_000
-LOOK_SECONDS = 0.1
-"""Between two looks at whether a dispatcher's process still lives."""
 JUMP_SECONDS = 1.0
 """What the clock gains or loses between two looks, beyond which it was set, or the machine asleep."""
 STARTED_SECONDS = 0.05
 """STARTED is for the status, and tells an attempt from a claim: written when this has passed, unless the request has ended."""
 SCALING_SECONDS = 0.25
 """Between two wakes of the autoscaler for one endpoint without instances."""
-
-
-class Shelves(Protocol):
-    """The embedded object store, as far as settlements concern it (`backing.objects_embedded`)."""
-
-    def holding(self, staged: Sequence[Staged]) -> AbstractAsyncContextManager[Sequence[Staged]]: ...
-
-    def retire(self, blobs: Sequence[str]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,16 +73,12 @@ class Asynchronous:
         self._world = world
         self._began = world.now()
         self._ahead = world.now() - world.steady()
-        self._dispatchers: dict[Channel, set[str]] = {}
-        """Channels that have claimed or sent a heartbeat, and as whom."""
-        self._since: dict[Channel, float] = {}
-        """When they first did: of what was claimed since then, they have told what a container has."""
-        self._holders: dict[str, Channel] = {}
+        self._dispatchers = Dispatchers(self._gone, lease_seconds=LEASE_SECONDS, now=world.now, alive=world.alive)
+        self._background = Background()
         self._waking: set[str] = set()
         self._scaled: dict[str, bool] = {}
         """ARNs for which the autoscaler was woken just now; True: again since then."""
         self._started: dict[int, Started] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def attach(self, channel: Channel) -> None:
         """Register the handlers on a new channel, before it reads."""
@@ -103,10 +89,8 @@ class Asynchronous:
         channel.on(claims.HEARTBEAT, lambda beat: self._heartbeat(channel, beat), Heartbeat)
 
     async def close(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._dispatchers.close()
+        await self._background.close()
         await self._world.ends.close()
 
     @property
@@ -123,7 +107,7 @@ class Asynchronous:
         self._ahead = ahead
 
     def connected(self, holder: str) -> bool:
-        return holder in self._holders
+        return self._dispatchers.connected(holder)
 
     # What others tell of, after their commit
 
@@ -142,7 +126,7 @@ class Asynchronous:
             self._world.shelves.retire(result.retired)
         unwanted = [each.job for each in result.settled if each.job.state == RUNNING and each.outcome is None]
         if unwanted:
-            self._tell(claims.CANCEL, tuple(job.id for job in unwanted))
+            self._dispatchers.tell(claims.CANCEL, tuple(job.id for job in unwanted))
         for key, ready_at in result.requeued.items():
             if ready_at <= self._world.now():
                 self.wake_dispatchers(key)
@@ -157,15 +141,7 @@ class Asynchronous:
 
     def _wake_now(self) -> None:
         keys, self._waking = tuple(sorted(self._waking)), set()
-        self._tell(claims.WAKE, keys)
-
-    def _tell(self, kind: str, payload: tuple[str, ...] | tuple[int, ...]) -> None:
-        for channel in self._dispatchers:
-            self._spawn(self._notify(channel, kind, payload))
-
-    async def _notify(self, channel: Channel, kind: str, payload: object) -> None:
-        with contextlib.suppress(LinkClosed):
-            await channel.notify(kind, payload)
+        self._dispatchers.tell(claims.WAKE, keys)
 
     def _scale(self, arn: str) -> None:
         if arn in self._scaled:
@@ -179,18 +155,13 @@ class Asynchronous:
         if self._scaled.pop(arn, False):
             self._scale(arn)
 
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     # The link
 
     async def _accept(self, batch: tuple[AcceptRequest, ...]) -> tuple[AcceptAnswer, ...]:
         return await self._world.accept(batch)
 
     async def _claim(self, channel: Channel, claim: Claim) -> tuple[Claimed, ...]:
-        self._known(channel, claim.holder)
+        self._dispatchers.heard(channel, claim.holder)
         parts = claim.endpoint.split("/")
         if len(parts) != 3:
             raise LinkError("bad-endpoint", "an endpoint is named account/region/name")
@@ -198,7 +169,7 @@ class Asynchronous:
         world, count = self._world, min(max(claim.count, 0), MOST_CLAIMED)
         now = world.now()
         taker = Taker(claim.holder, now + LEASE_SECONDS)
-        with _store_errors():
+        with store_errors():
             claimed, result = await world.db.write(
                 lambda c: jobs_claims.claim(c, account, region, endpoint, taker, count, world.rules, now)
             )
@@ -208,40 +179,25 @@ class Asynchronous:
     async def _settle(self, outcomes: tuple[Outcome, ...]) -> tuple[bool, ...]:
         for outcome in outcomes:
             self._started.pop(outcome.id, None)
-        with _store_errors():
-            async with self._holding([o.staged for o in outcomes if o.staged is not None]) as gone:
+        with store_errors():
+            async with settling.holding(self._world.shelves, [o.staged for o in outcomes if o.staged is not None]) as gone:
                 lost = {id(staged) for staged in gone}
-                return await self._commit([_lost(o) if id(o.staged) in lost else o for o in outcomes])
+                sound = [_lost(o) if id(o.staged) in lost else o for o in outcomes]
+                return await settling.commit(sound, self._commit, self._committed, _unsettleable)
 
-    @contextlib.asynccontextmanager
-    async def _holding(self, staged: Sequence[Staged]) -> AsyncIterator[Sequence[Staged]]:
-        if self._world.shelves is None or not any(each.segments for each in staged):
-            yield ()
-            return
-        async with self._world.shelves.holding(staged) as gone:
-            yield gone
-
-    async def _commit(self, outcomes: Sequence[Outcome]) -> tuple[bool, ...]:
-        """All in one transaction; if one of them breaks it, each in its own, so that it breaks no other."""
+    async def _commit(self, outcomes: Sequence[Outcome]) -> tuple[list[bool], Result]:
         world = self._world
         now, roll = world.now(), world.roll()
-        try:
-            answers, result = await world.db.write(lambda c: jobs_settle.settle(c, outcomes, world.rules, now, roll))
-        except StoreError:
-            raise
-        except Exception:
-            logger.exception("settlement-failed", extra={"outcomes": len(outcomes)})
-            if len(outcomes) > 1:
-                return tuple([(await self._commit([outcome]))[0] for outcome in outcomes])
-            if outcomes[0] == _unsettleable(outcomes[0]):
-                return (False,)  # its lease will run out, and it will be tried again
-            return await self._commit([_unsettleable(outcomes[0])])
+        return await world.db.write(lambda c: jobs_settle.settle(c, outcomes, world.rules, now, roll))
+
+    def _committed(self, done: tuple[list[bool], Result]) -> list[bool]:
+        answers, result = done
         self.ended(result)
-        return tuple(answers)
+        return answers
 
     def _start(self, started: tuple[Started, ...]) -> None:
         if not self._started:
-            self._spawn(self._write_started_soon())
+            self._background.spawn(self._write_started_soon())
         self._started.update((each.id, each) for each in started)
 
     async def _write_started_soon(self) -> None:
@@ -259,8 +215,7 @@ class Asynchronous:
 
     async def _heartbeat(self, channel: Channel, beat: Heartbeat) -> tuple[int, ...]:
         """The first one on a channel comes before any claim on it: what it does not name, its holder never heard of."""
-        first = channel not in self._dispatchers
-        self._known(channel, beat.holder)
+        first = self._dispatchers.heard(channel, beat.holder)
         if len(beat.held) > MOST_HELD:
             raise LinkError("too-many", f"a dispatcher holds {MOST_HELD} requests at most")
         taker = Taker(beat.holder, self._world.now() + LEASE_SECONDS)
@@ -270,41 +225,16 @@ class Asynchronous:
             lost = jobs_claims.heartbeat(connection, taker, beat.held)
             return lost, jobs_claims.unheard(connection, beat.holder, held) if first else Result()
 
-        with _store_errors():
+        with store_errors():
             lost, unheard = await self._world.db.write(write)
         self.ended(unheard)
         return tuple(lost)
 
     # Dispatchers come and go
 
-    def _known(self, channel: Channel, holder: str) -> None:
-        if not holder or len(holder) > 200:
-            raise LinkError("bad-holder", "a dispatcher needs a name")
-        if channel not in self._dispatchers:
-            self._dispatchers[channel] = set()
-            self._since[channel] = self._world.now()
-            channel.on_close(lambda: self._closed(channel))
-        self._dispatchers[channel].add(holder)
-        self._holders[holder] = channel
-
-    def _closed(self, channel: Channel) -> None:
-        since = self._since.pop(channel, None)
-        for holder in self._dispatchers.pop(channel, ()):
-            if self._holders.get(holder) is channel:
-                del self._holders[holder]
-                self._spawn(self._bury(holder, channel.peer.pid, since))
-
-    async def _bury(self, holder: str, pid: int, since: float | None) -> None:
-        """Free what a dispatcher held as soon as its process is gone; its leases do so by themselves if nobody can tell."""
-        if pid <= 0:
-            return
-        for _ in range(int(LEASE_SECONDS / LOOK_SECONDS)):
-            if holder in self._holders:
-                return  # only its link was broken
-            if not self._world.alive(pid):
-                await self.free({holder}, since)
-                return
-            await asyncio.sleep(LOOK_SECONDS)
+    async def _gone(self, holder: str, since: float) -> None:
+        """Of what it claimed since then, it has told what a container has."""
+        await self.free({holder}, since)
 
     async def free(self, holders: set[str], told_since: float | None = None) -> None:
         """Take back what these held: their processes are gone. `told_since`: see `jobs_claims.reap`."""
@@ -324,15 +254,6 @@ class Asynchronous:
         )
         self.ended(result)
         return bool(result.settled or result.requeued)
-
-
-@contextlib.contextmanager
-def _store_errors() -> Iterator[None]:
-    """To a peer, a store that does not answer is an error of the link: it tries again."""
-    try:
-        yield
-    except StoreError as error:
-        raise LinkError("store", str(error)) from error
 
 
 def _lost(outcome: Outcome) -> Outcome:

@@ -19,7 +19,8 @@ from slipway.backing.objects import Attributes, Objects
 from slipway.backing.objects_errors import ObjectsError
 from slipway.control.changes import Changes
 from slipway.control.routes import Routes
-from slipway.control.transforms_link import Shelves, TransformLink
+from slipway.control.settling import Shelves
+from slipway.control.transforms_link import TransformLink
 from slipway.control.transforms_log import TransformLog
 from slipway.core.deployments import Asked, Wanted
 from slipway.core.endpoints import CREATING, DELETING, Goal

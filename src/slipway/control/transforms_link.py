@@ -1,45 +1,33 @@
 """Batch transform on control's side of the link: objects claimed under lease, durable points, settlements committed.
 
-A dispatcher is known by the `holder` that it claims under. When its link closes and its process is gone, what it held is free
-at once; when nobody can tell, at the end of the lease. Output, state and counts of an object are one transaction.
+Output, state and counts of an object are one transaction. What a dispatcher held is free once its process is gone
+(`control.dispatchers`).
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
+from slipway.control import settling
+from slipway.control.dispatchers import Dispatchers
+from slipway.control.settling import Shelves, store_errors
 from slipway.control.transforms_log import TransformLog, failure_lines
 from slipway.core.asynchronous import Staged
 from slipway.core.s3_events import SLIPWAY, Origin
 from slipway.core.transform_jobs import log_stream
 from slipway.core.transforms import ATTEMPTS, BROKEN, CLAIMS, DONE, ClaimedObject, ObjectOutcome, parameters_line
 from slipway.link import transforms as link
-from slipway.link.channel import Channel, LinkClosed, LinkError
+from slipway.link.channel import Channel
 from slipway.link.transforms import LEASE_SECONDS, Claim, Heartbeat, Parameters, Reached
 from slipway.store import resources, transforms
 from slipway.store.db import Connection, Db, StoreError
 from slipway.store.jobs_shelf import Shelf
 
-logger = logging.getLogger(__name__)
-
 KIND = "transform-job"
 MOST_CLAIMED = 200
-LOOK_SECONDS = 0.1
-"""Between two looks at whether a dispatcher's process still lives."""
-
-
-class Shelves(Protocol):
-    """The embedded object store, as far as settlements concern it (`backing.objects_embedded`)."""
-
-    def holding(self, staged: Sequence[Staged]) -> AbstractAsyncContextManager[Sequence[Staged]]: ...
-
-    def retire(self, blobs: Sequence[str]) -> None: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +66,8 @@ class TransformLink:
     def __init__(self, world: LinkWorld) -> None:
         self._world = world
         self._began = world.now()
-        self._dispatchers: dict[Channel, set[str]] = {}
-        self._holders: dict[str, Channel] = {}
+        self._dispatchers = Dispatchers(self._gone, lease_seconds=LEASE_SECONDS, now=world.now, alive=world.alive)
         self._renewed: dict[str, float] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
         self.under_way: dict[str, dict[int, int]] = {}
         """By job: records that its running objects have done, by object."""
 
@@ -94,33 +80,21 @@ class TransformLink:
         channel.on(link.PARAMETERS, self._parameters, Parameters)
 
     async def close(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._dispatchers.close()
 
     # ---- what others tell of
 
     def wake_dispatchers(self, job: str) -> None:
-        self._tell(link.WAKE, (job,))
+        self._dispatchers.tell(link.WAKE, (job,))
 
     def cancel(self, ids: Sequence[int]) -> None:
         if ids:
-            self._tell(link.CANCEL, tuple(ids))
-
-    def _tell(self, kind: str, payload: object) -> None:
-        for channel in self._dispatchers:
-            self._spawn(_notify(channel, kind, payload))
+            self._dispatchers.tell(link.CANCEL, tuple(ids))
 
     # ---- the link
 
     async def _claim(self, channel: Channel, claim: Claim) -> tuple[ClaimedObject, ...]:
-        self._known(channel, claim.holder)
+        self._dispatchers.heard(channel, claim.holder)
         world = self._world
         until = world.now() + LEASE_SECONDS
         instances = max(world.instances(claim.job), 1)
@@ -132,42 +106,21 @@ class TransformLink:
                 count = min(count, max(1, left // (2 * instances)))
             return transforms.claim(connection, claim.job, claim.holder, until, count)
 
-        with _store_errors():
+        with store_errors():
             return tuple(await world.db.write(write))
 
     async def _settle(self, outcomes: tuple[ObjectOutcome, ...]) -> tuple[bool, ...]:
-        with _store_errors():
-            async with self._holding([staged for each in outcomes for staged in each.staged]) as gone:
+        with store_errors():
+            async with settling.holding(self._world.shelves, [staged for each in outcomes for staged in each.staged]) as gone:
                 lost = {id(staged) for staged in gone}
                 sound = [_lost(each) if any(id(staged) in lost for staged in each.staged) else each for each in outcomes]
-                return await self._commit(sound)
+                return await settling.commit(sound, self._commit, self._committed, _unsettleable)
 
-    @contextlib.asynccontextmanager
-    async def _holding(self, staged: Sequence[Staged]) -> AsyncIterator[Sequence[Staged]]:
-        if self._world.shelves is None or not any(each.segments for each in staged):
-            yield ()
-            return
-        async with self._world.shelves.holding(staged) as gone:
-            yield gone
+    async def _commit(self, outcomes: Sequence[ObjectOutcome]) -> _Settlement:
+        now, origin = self._world.now(), self._world.origin
+        return await self._world.db.write(lambda c: _write(c, outcomes, now, origin))
 
-    async def _commit(self, outcomes: Sequence[ObjectOutcome]) -> tuple[bool, ...]:
-        """All in one transaction; if one of them breaks it, each in its own, so that it breaks no other."""
-        world = self._world
-        now = world.now()
-        try:
-            done = await world.db.write(lambda c: _write(c, outcomes, now, world.origin))
-        except StoreError:
-            raise
-        except Exception:
-            logger.exception("transform-settlement-failed", extra={"outcomes": len(outcomes)})
-            if len(outcomes) > 1:
-                return tuple([(await self._commit([outcome]))[0] for outcome in outcomes])
-            failed = replace(outcomes[0], kind="failed", cause="The output could not be stored.", staged=(), client=False)
-            return (False,) if outcomes[0] == failed else await self._commit([failed])
-        self._committed(done)
-        return tuple(done.answers)
-
-    def _committed(self, done: _Settlement) -> None:
+    def _committed(self, done: _Settlement) -> list[bool]:
         world = self._world
         if done.retired and world.shelves is not None:
             world.shelves.retire(sorted(done.retired))
@@ -182,20 +135,20 @@ class TransformLink:
             self.wake_dispatchers(job_arn)
         for job_arn in done.complete:
             world.wake(KIND, job_arn)
+        return done.answers
 
     async def _point(self, reached: Reached) -> bool:
         point = reached.point
         segments = tuple((piece.blob, 0, piece.size) for piece in (*point.pieces, *point.errors))
-        with _store_errors():
-            async with self._holding([Staged("", "", 0, "", "", segments=segments)]) as gone:
+        with store_errors():
+            async with settling.holding(self._world.shelves, [Staged("", "", 0, "", "", segments=segments)]) as gone:
                 if gone:
                     return False
                 return await self._world.db.write(lambda c: transforms.reach(c, reached.id, reached.lease, point))
 
     async def _heartbeat(self, channel: Channel, beat: Heartbeat) -> tuple[int, ...]:
         """Says how far objects are each second; leases are renewed every third of their time."""
-        first = channel not in self._dispatchers
-        self._known(channel, beat.holder)
+        first = self._dispatchers.heard(channel, beat.holder)
         for each in beat.held:
             self.under_way.setdefault(each.job, {})[each.id] = each.records
         now = self._world.now()
@@ -203,7 +156,7 @@ class TransformLink:
             return ()
         self._renewed[beat.holder] = now
         held = [(each.id, each.lease) for each in beat.held]
-        with _store_errors():
+        with store_errors():
             lost = await self._world.db.write(lambda c: transforms.heartbeat(c, beat.holder, now + LEASE_SECONDS, held))
         return tuple(lost)
 
@@ -216,41 +169,17 @@ class TransformLink:
                 resources.save(connection, job, replace(job, observed={**job.observed, "started": now}))
             return job
 
-        with _store_errors():
+        with store_errors():
             job = await self._world.db.write(write)
         if job is not None:
             stream = log_stream(job.name, told.instance, job.created)
             self._world.log.say(job.account, job.region, stream, [parameters_line(told.found)])
 
-    # ---- dispatchers come and go
+    # ---- the dead
 
-    def _known(self, channel: Channel, holder: str) -> None:
-        if not holder or len(holder) > 200:
-            raise LinkError("bad-holder", "a dispatcher needs a name")
-        if channel not in self._dispatchers:
-            self._dispatchers[channel] = set()
-            channel.on_close(lambda: self._closed(channel))
-        self._dispatchers[channel].add(holder)
-        self._holders[holder] = channel
-
-    def _closed(self, channel: Channel) -> None:
-        for holder in self._dispatchers.pop(channel, ()):
-            if self._holders.get(holder) is channel:
-                del self._holders[holder]
-                self._spawn(self._bury(holder, channel.peer.pid))
-
-    async def _bury(self, holder: str, pid: int) -> None:
-        """Free what a dispatcher held as soon as its process is gone; its leases do so by themselves if nobody can tell."""
-        if pid <= 0:
-            return
-        for _ in range(int(LEASE_SECONDS / LOOK_SECONDS)):
-            if holder in self._holders:
-                return  # only its link was broken
-            if not self._world.alive(pid):
-                with contextlib.suppress(StoreError):
-                    await self.reap((holder,))
-                return
-            await asyncio.sleep(LOOK_SECONDS)
+    async def _gone(self, holder: str, since: float) -> None:
+        with contextlib.suppress(StoreError):
+            await self.reap((holder,))
 
     async def reap(self, gone: Sequence[str] | None = None) -> None:
         """Queue again what the dead held: these holders, or (None) all whose lease ran out. StoreError."""
@@ -332,15 +261,6 @@ def _lost(outcome: ObjectOutcome) -> ObjectOutcome:
     return replace(outcome, kind="lost", staged=(), cause="Its output was lost before it was settled.")
 
 
-@contextlib.contextmanager
-def _store_errors() -> Iterator[None]:
-    """To a peer, a store that does not answer is an error of the link: it tries again."""
-    try:
-        yield
-    except StoreError as error:
-        raise LinkError("store", str(error)) from error
-
-
-async def _notify(channel: Channel, kind: str, payload: object) -> None:
-    with contextlib.suppress(LinkClosed):
-        await channel.notify(kind, payload)
+def _unsettleable(outcome: ObjectOutcome) -> ObjectOutcome:
+    """What breaks a transaction even alone ends as a failure without its content."""
+    return replace(outcome, kind="failed", cause="The output could not be stored.", staged=(), client=False)

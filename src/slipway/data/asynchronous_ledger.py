@@ -42,7 +42,7 @@ class Ledger(LeaseLedger[Outcome]):
         begun, self._begun = tuple(self._begun), []
         channel = self.channel
         if channel is not None:
-            self.spawn(_notify(channel, begun))
+            self._background.spawn(_notify(channel, begun))
 
     def drop(self, id: int, lease: int) -> None:
         """It is worked on no more under this lease (there may be a newer one)."""

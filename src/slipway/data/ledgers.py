@@ -10,10 +10,11 @@ import asyncio
 import contextlib
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic
 
+from slipway.background import Background
 from slipway.data.settlements import ANSWER_SECONDS, UNHEARD, Link, Settlements, Word
 from slipway.link.channel import Channel, LinkClosed
 
@@ -43,7 +44,7 @@ class LeaseLedger(ABC, Generic[Word]):
         self._terms = terms
         self._on_lost = on_lost
         self._link: Link | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     @abstractmethod
     def under_lease(self) -> Mapping[int, Any]:
@@ -51,20 +52,11 @@ class LeaseLedger(ABC, Generic[Word]):
 
     def start(self, link: Link) -> None:
         self._link = link
-        self.spawn(self.settlements.run(link))
-        self.spawn(self._beat())
+        self._background.spawn(self.settlements.run(link))
+        self._background.spawn(self._beat())
 
     async def close(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Until `close`."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._background.close()
 
     @property
     def channel(self) -> Channel | None:
