@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 from botocore.exceptions import ClientError
 
-from tests.deadlines import PATIENCE
 from tests.e2e.deployments import BUCKET, SCRIPT_MODE, Deployments, script, until
 
 ROWS = """
@@ -45,9 +43,14 @@ def largest(server: Deployments, name: str) -> int:
 def test_callers_share_calls_and_nothing_else(server: Deployments) -> None:
     server.deploy("rows", script(ROWS), environment=BATCHED)
     with ThreadPoolExecutor(16) as threads:
-        found = list(threads.map(lambda n: outcome(server, "rows", [n, 1.0]), range(64)))
-        assert found == [[n + 10.0] for n in range(64)]
-        until(lambda: largest(server, "rows") == 8)
+
+        def full() -> bool:
+            """Whether a call was as large as allowed, once 64 were made, 16 at once: on a busy machine they come one by one."""
+            found = list(threads.map(lambda n: outcome(server, "rows", [n, 1.0]), range(64)))
+            assert found == [[n + 10.0] for n in range(64)]
+            return largest(server, "rows") == 8
+
+        until(full, what="a full batch")
         mixed = list(threads.map(lambda n: outcome(server, "rows", [n, 1.0]), (1, 2, -3, 4, 5, 6)))
         assert [each for n, each in enumerate(mixed) if n != 2] == [[n + 10.0] for n in (1, 2, 4, 5, 6)]
         assert mixed[2][0] == "ModelError"  # type: ignore[index]
@@ -70,18 +73,21 @@ def test_asynchronous_requests_share_calls(server: Deployments) -> None:
     server.sagemaker.create_endpoint(EndpointName="later", EndpointConfigName="later")
     server.settle("later", "InService")
     server.s3.put_object(Bucket=BUCKET, Key="in.json", Body=b"[[2.0, 1.0]]")
-    sent = [
-        server.runtime.invoke_endpoint_async(
-            EndpointName="later", InputLocation=f"s3://{BUCKET}/in.json", ContentType="application/json"
-        )["OutputLocation"].removeprefix(f"s3://{BUCKET}/")
-        for _ in range(20)
-    ]
-    deadline = time.monotonic() + PATIENCE
-    for key in sent:
-        server.s3.get_waiter("object_exists").wait(Bucket=BUCKET, Key=key, WaiterConfig={"Delay": 1, "MaxAttempts": 20})
-        assert json.loads(server.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()) == [12.0]
-    assert time.monotonic() < deadline
-    until(lambda: largest(server, "later") > 1)
+
+    def shared() -> bool:
+        """Whether two of twenty were one call: on a busy machine they come one by one."""
+        sent = [
+            server.runtime.invoke_endpoint_async(
+                EndpointName="later", InputLocation=f"s3://{BUCKET}/in.json", ContentType="application/json"
+            )["OutputLocation"].removeprefix(f"s3://{BUCKET}/")
+            for _ in range(20)
+        ]
+        for key in sent:
+            server.s3.get_waiter("object_exists").wait(Bucket=BUCKET, Key=key, WaiterConfig={"Delay": 1, "MaxAttempts": 90})
+            assert json.loads(server.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read()) == [12.0]
+        return largest(server, "later") > 1
+
+    until(shared, what="a batch")
 
 
 def test_a_transform_job_shares_calls(server: Deployments) -> None:

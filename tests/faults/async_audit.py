@@ -70,7 +70,8 @@ def settled(found: Asynchronous, seconds: float) -> None:
 
 
 def drained(found: Asynchronous, seconds: float) -> None:
-    """Wait until the endpoint has nothing queued and nothing runs; at most `seconds` without any request's end."""
+    """Wait until the endpoint has nothing queued and nothing runs; at most `seconds` (or PATIENCE) without one that ends."""
+    seconds = max(seconds, PATIENCE)
     before, deadline = -1, 0.0
     while (now := counts(found)).get("queued", 0) + now.get("running", 0):
         ended = sum(many for state, many in now.items() if state not in ("queued", "running"))
@@ -82,6 +83,7 @@ def drained(found: Asynchronous, seconds: float) -> None:
 
 def heard(consumer: Consumer, rows: Sequence[Mapping[str, Any]], seconds: float) -> None:
     """Wait until each of these requests has its notification, and nothing more is in the queue; at most so long without any."""
+    seconds = max(seconds, PATIENCE)
     names = {row["inference_id"] for row in rows}
     before, deadline = -1, 0.0
     while missing := names - consumer.of.keys():
@@ -89,7 +91,7 @@ def heard(consumer: Consumer, rows: Sequence[Mapping[str, Any]], seconds: float)
             before, deadline = len(consumer.of), time.monotonic() + seconds
         assert time.monotonic() < deadline, f"{len(missing)} of {len(names)} requests were not told of: {sorted(missing)[:5]}"
         time.sleep(0.2)
-    until(lambda: consumer.left() == (0, 0), max(30.0, deadline - time.monotonic()), "an empty queue")
+    until(lambda: consumer.left() == (0, 0), seconds, "an empty queue")
 
 
 def ends(clients: Clients, consumer: Consumer, rows: Sequence[Mapping[str, Any]]) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from tests.deadlines import PATIENCE
 from tests.e2e.asynchronous import Asynchronous
 from tests.e2e.deployments import BUCKET
 from tests.faults import async_model
@@ -54,7 +55,7 @@ class Clients:
         self._threads, self._name, self._seed = threads, name, seed
         self._serials = itertools.count(1)
         self._own = threading.local()
-        config: dict[str, Any] = {"read_timeout": 15, "connect_timeout": 5}
+        config: dict[str, Any] = {"read_timeout": PATIENCE, "connect_timeout": PATIENCE}
         once = {"total_max_attempts": 1}  # another try has another id
         self._runtime = found.server.client("sagemaker-runtime", retries=once, **config)
         self._s3 = found.server.client("s3", **config)

@@ -42,7 +42,7 @@ class Consumer:
         self._found, self._requests = found, requests
         self._lock = threading.Lock()
         self._stopped = threading.Event()
-        config = {"read_timeout": 15, "connect_timeout": 5}
+        config = {"read_timeout": PATIENCE, "connect_timeout": PATIENCE}
         self._sqs = found.server.client("sqs", **config)
         self._s3 = found.server.client("s3", **config)
         found.sqs.set_queue_attributes(QueueUrl=found.queue, Attributes={"VisibilityTimeout": str(VISIBILITY)})

@@ -61,7 +61,7 @@ assert "Signature" in url
 groups = boto3.client("logs").describe_log_streams(logGroupName="/aws/sagemaker/Endpoints/MyEndpoint")["logStreams"]
 assert groups[0]["logStreamName"].startswith("v1/i-"), groups
 sm.delete_endpoint(EndpointName="MyEndpoint")
-sm.get_waiter("endpoint_deleted").wait(EndpointName="MyEndpoint", WaiterConfig={"Delay": 1, "MaxAttempts": 20})
+sm.get_waiter("endpoint_deleted").wait(EndpointName="MyEndpoint", WaiterConfig={"Delay": 1, "MaxAttempts": 90})
 sm.delete_endpoint_config(EndpointConfigName="MyConfig")
 sm.delete_model(ModelName="MyModel")
 print("done")
