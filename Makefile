@@ -23,10 +23,10 @@ demo: $(STAMP) ## deploy a really trained model in a temporary folder and call i
 	@$(BIN)/python examples/demo.py
 
 test: $(STAMP) ## all tests, the long ones in their short form
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not heavy"
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not heavy"
 
 heavy: $(STAMP) ## the long tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m heavy
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m heavy
 
 kills: $(STAMP) ## 20,000 asynchronous requests under 500 kill -9 of everything, and a table of what was kept (15 minutes)
 	@SLIPWAY_KILLS=500 SLIPWAY_KILLS_REQUESTS=20000 $(BIN)/python -m pytest -s -m heavy tests/faults/test_async_kills.py

@@ -75,12 +75,15 @@ def test_an_endpoint_deleted_under_load_settles_everything_and_its_name_is_free(
     assert min(row["received"] for row in new) >= told["CreationTime"].timestamp()
     gone = [row for row in rows if row["state"] == "failed"]
     assert len(gone) > 100
+    late = 0
     for row in gone:
         (notice,) = consumer.of[row["inference_id"]]
-        begun = inputs[row["inference_id"]] in at_work
-        when = "while the request was being processed" if begun else "before the request was processed"
-        assert row["cause"] == f"The endpoint was deleted {when}.", row
+        begun = row["cause"] == "The endpoint was deleted while the request was being processed."
+        assert begun or row["cause"] == "The endpoint was deleted before the request was processed.", row
+        assert begun or inputs[row["inference_id"]] not in at_work, row
+        late += begun and inputs[row["inference_id"]] not in at_work
         assert row["cause"] in notice.reason
+    assert late <= 8, "some began between our look and the deletion, as many as there are workers at most, and twice"
 
 
 def test_updating_and_scaling_in_under_load_ends_no_running_request(server: Deployments, executions: Executions) -> None:
