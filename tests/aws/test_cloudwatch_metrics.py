@@ -49,8 +49,20 @@ def client(request: pytest.FixtureRequest, cloud: Cloud) -> Iterator[Any]:
     made.close()
 
 
+def now() -> float:
+    """The begin of this minute."""
+    return time.time() // 60 * 60
+
+
+@pytest.fixture(autouse=True)
+def one_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same one for the whole of a test, which may begin at its very end."""
+    begun = now()
+    monkeypatch.setattr(f"{__name__}.now", lambda: begun)
+
+
 def minute(back: int = 0) -> datetime:
-    return datetime.fromtimestamp(time.time() // 60 * 60 - back * 60, UTC)
+    return datetime.fromtimestamp(now() - back * 60, UTC)
 
 
 def put(client: Any, name: str, *data: dict[str, Any], **more: Any) -> None:

@@ -102,8 +102,8 @@ def test_queue_names_are_checked(sqs: Any) -> None:
 def test_the_defaults_of_a_queue(cloud: Cloud, sqs: Any, queue: str) -> None:
     now = time.time()
     found = attributes(sqs, queue)
-    assert abs(int(found.pop("CreatedTimestamp")) - now) < 10
-    assert abs(int(found.pop("LastModifiedTimestamp")) - now) < 10
+    assert abs(int(found.pop("CreatedTimestamp")) - now) < PATIENCE
+    assert abs(int(found.pop("LastModifiedTimestamp")) - now) < PATIENCE
     assert found == {
         "QueueArn": f"arn:aws:sqs:eu-central-1:{cloud.account}:q",
         "ApproximateNumberOfMessages": "0",
@@ -250,8 +250,8 @@ def test_a_message_is_sent_received_and_deleted(cloud: Cloud, sqs: Any, queue: s
     assert (message["Body"], message["MessageId"], message["MD5OfBody"]) == (body, sent["MessageId"], sent["MD5OfMessageBody"])
     shown = message["Attributes"]
     assert (shown["ApproximateReceiveCount"], shown["SenderId"]) == ("1", cloud.account)
-    assert abs(int(shown["SentTimestamp"]) / 1000 - before) < 10
-    assert abs(int(shown["ApproximateFirstReceiveTimestamp"]) / 1000 - before) < 10
+    assert abs(int(shown["SentTimestamp"]) / 1000 - before) < PATIENCE
+    assert abs(int(shown["ApproximateFirstReceiveTimestamp"]) / 1000 - before) < PATIENCE
     assert counts(sqs, queue) == (0, 1, 0)
     assert receive(sqs, queue) == []
     sqs.delete_message(QueueUrl=queue, ReceiptHandle=message["ReceiptHandle"])
