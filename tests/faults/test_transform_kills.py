@@ -28,9 +28,10 @@ def transform_fn(model, data, content_type, accept):
     return data.upper(), accept
 """
 LARGE_LINES = 60_000
-IN_FLIGHT = {"worker": 2, "host": 4, "dispatcher": 12}
-"""What a death may have done again. A worker has one request and one that was sent ahead, an instance two workers, a dispatcher
-both instances, and what is on its way to be committed. Nothing begins while control is away: its death costs nothing."""
+IN_FLIGHT = {"worker": 1, "host": 2, "dispatcher": 8}
+"""What a death may have done again: what was at work. A worker has one request (a second one in its socket has not begun, and
+is not begun for a dispatcher that is gone), an instance two workers, a dispatcher both instances, and as many answers that are
+on their way to be committed. Nothing begins while control is away: its death costs nothing."""
 
 
 def body(number: int) -> bytes:

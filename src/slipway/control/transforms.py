@@ -149,6 +149,9 @@ class Transforms:
                 fresh = Progress(page.last, not page.truncated, progress.total + len(found))
                 if not await self._listed(row, progress, fresh, found):
                     return 0.0
+                if progress.total < planned.instances <= fresh.total:
+                    await self._start(row, planned, fresh)  # the rest is listed while they come up
+                self._world.link.wake_dispatchers(row.arn)
                 progress = fresh
                 if progress.listed:
                     break

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from slipway.core.transform_joins import BadRecord
 from slipway.core.transform_records import Broken, Framing, Lines, Whole
 
+OWN = 8 * 1024 * 1024
+"""Bytes of a request from which on the buffer itself becomes the request: nothing so large is there twice."""
 SAMPLE = 1024
 """Bytes of a bad record that are kept to show it."""
 
@@ -20,7 +22,8 @@ SAMPLE = 1024
 class Batch:
     """One request: `count` records from number `first` on, `start` to `end` in the object (unpacked)."""
 
-    payload: bytes
+    payload: bytes | bytearray
+    """Not changed any more."""
     count: int
     first: int
     start: int
@@ -119,8 +122,9 @@ class Batcher:
     # ---- many lines at a time
 
     def _fast(self, final: bool) -> Iterator[Batch | Bad]:
-        buffer, limit = self._buffer, self._limit
-        while len(buffer) - self._at > limit:
+        limit = self._limit
+        while len(self._buffer) - self._at > limit:
+            buffer = self._buffer
             cut = buffer.rfind(b"\n", self._at, self._at + limit) + 1
             if cut > self._at:
                 yield self._lines_to(cut)
@@ -128,15 +132,27 @@ class Batcher:
             yield self._too_large(self._framing.frame(buffer, self._at, final))
             if self._skip:
                 return
-        if final and len(buffer) > self._at:
-            yield self._lines_to(len(buffer))
+        if final and len(self._buffer) > self._at:
+            yield self._lines_to(len(self._buffer))
 
     def _lines_to(self, cut: int) -> Batch:
-        payload = bytes(memoryview(self._buffer)[self._at : cut])
+        payload = self._taken(cut)
         count = payload.count(b"\n") + (not payload.endswith(b"\n"))
         batch = Batch(payload, count, self._first, self._start, self._start + len(payload))
-        self._at, self._first, self._start = cut, self._first + count, batch.end
+        self._first, self._start = self._first + count, batch.end
         return batch
+
+    def _taken(self, cut: int) -> bytes | bytearray:
+        """What is in the buffer up to there."""
+        if cut - self._at < OWN:
+            payload = bytes(memoryview(self._buffer)[self._at : cut])
+            self._at = cut
+            return payload
+        whole, self._buffer = self._buffer, self._buffer[cut:]
+        del whole[cut:]
+        del whole[: self._at]
+        self._at = 0
+        return whole
 
     # ---- record by record
 
@@ -225,12 +241,13 @@ def stripped(record: bytes) -> bytes:
     return record[:-1] if record.endswith(b"\r") else record
 
 
-def parted(framing: Framing, payload: bytes) -> list[bytes]:
+def parted(framing: Framing, payload: bytes | bytearray) -> list[bytes]:
     """The records of a batch's payload, framing and all. Raises Broken."""
-    buffer, at, found = bytearray(payload), 0, []
+    buffer, at = payload if isinstance(payload, bytearray) else bytearray(payload), 0
+    found: list[bytes] = []
     while at < len(buffer):
         frame = framing.frame(buffer, at, True)
-        found.append(payload[at : frame.end])
+        found.append(bytes(memoryview(buffer)[at : frame.end]))
         at = frame.end
     return found
 

@@ -184,8 +184,8 @@ class AsyncCall(Call):
         if self._link is not None:
             self._link.pause(on)
 
-    def _open(self, status: int, headers: Headers, pause: Callable[[bool], None]) -> None:
-        self._stream = IncomingBody(None, HELD, None, pause)
+    def _open(self, status: int, headers: Headers, pause: Callable[[bool], None], length: int | None = None) -> None:
+        self._stream = IncomingBody(length, HELD, None, pause)
         self._answered(Answer(status, headers, self._stream))
 
     def _answered(self, answer: Answer) -> None:
@@ -242,7 +242,7 @@ class AsyncCall(Call):
             return
         flow = asyncio.Event()
         flow.set()
-        self._open(response.status, headers, lambda on: flow.clear() if on else flow.set())
+        self._open(response.status, headers, lambda on: flow.clear() if on else flow.set(), response.length)
         stream = self._stream
         assert stream is not None
         async for piece in response:

@@ -73,7 +73,7 @@ class Work:
     async def _isolate(self, caller: Caller, batch: Batch, done: Done, error: Exception) -> None:
         """Halve it until the bad records are alone."""
         if batch.count == 1:
-            sample = (batch.records[0] if batch.records else batch.payload)[:SAMPLE]
+            sample = bytes((batch.records[0] if batch.records else batch.payload)[:SAMPLE])
             done.bad.append(Bad(batch.first, batch.start, batch.end, _said(error), sample))
             return
         for half in self._halves(batch):

@@ -56,7 +56,7 @@ class Caller:
         self.requests = 0
         """How many the first container has had."""
 
-    async def ask(self, payload: bytes, retries: int) -> Result:
+    async def ask(self, payload: bytes | bytearray, retries: int) -> Result:
         """The whole answer to a batch."""
         for again in range(retries + 1):
             try:
@@ -67,16 +67,17 @@ class Caller:
             await asyncio.sleep(_PAUSES[min(again, len(_PAUSES) - 1)])
         raise AssertionError  # the last try returns or raises
 
-    async def _once(self, payload: bytes) -> Result:
-        result = Result(payload, self._options.content_type or "")
-        for index in range(len(self._stages)):
-            result = await self._at(index, result)
+    async def _once(self, payload: bytes | bytearray) -> Result:
+        result = await self._at(0, payload, self._options.content_type or "")
+        for index in range(1, len(self._stages)):
+            result = await self._at(index, *result)
         return result
 
-    async def _at(self, index: int, request: Result) -> Result:
+    async def _at(self, index: int, payload: bytes | bytearray, content_type: str) -> Result:
         """The whole answer of one container."""
-        payload = request.body
-        return await self._held(index, request.content_type, Input(len(payload), payload))
+        if isinstance(payload, bytearray):  # large: in pieces, as the container takes them
+            return await self._held(index, content_type, Input(len(payload), None, functools.partial(_sent, payload)))
+        return await self._held(index, content_type, Input(len(payload), payload))
 
     async def stream(
         self, size: int | None, open_input: Callable[[], AsyncIterator[bytes]], write: Callable[[bytes, str], Awaitable[None]]
@@ -168,7 +169,7 @@ class Caller:
         return dict(answer.headers).get(b"content-type", b"").decode("latin-1")
 
 
-async def _sent(payload: bytes) -> AsyncIterator[bytes]:
+async def _sent(payload: bytes | bytearray) -> AsyncIterator[bytes]:
     view = memoryview(payload)
     for at in range(0, len(payload), 256 * 1024):
         yield bytes(view[at : at + 256 * 1024])

@@ -72,6 +72,7 @@ class ObjectRun:
         self._output: Output | None = None
         self._errors: Output | None = None
         self._bad = 0
+        self._has_turn = False
         self._pointed = self._started
         self.shared = claimed.point is not None
         """Its output has pieces that control knows: they are not this run's to remove."""
@@ -164,13 +165,30 @@ class ObjectRun:
         )
         async with aclosing(pieces(reading, options.gzip, point.offset if point else 0)) as found:
             async for piece in found:
+                await self._turn()
                 batcher.feed(piece)
                 for item in batcher.ready():
                     await self._push(work, item)
         for item in batcher.finish():
             await self._push(work, item)
+        self._pass_on()
         while self._pending:
             await self._write_first()
+
+    async def _turn(self) -> None:
+        """Before something is put together that may become large: one object at a time does that, when there is room."""
+        budget = self._place.budget
+        if budget.turn is None or self._has_turn:
+            return
+        while self._pending and (budget.crowded() or budget.turn.locked()):
+            await self._write_first()
+        await budget.turn.acquire()
+        self._has_turn = True
+
+    def _pass_on(self) -> None:
+        if self._has_turn and self._place.budget.turn is not None:
+            self._has_turn = False
+            self._place.budget.turn.release()
 
     async def _push(self, work: Work, item: Batch | Bad) -> None:
         budget = self._place.budget
@@ -188,6 +206,7 @@ class ObjectRun:
                     break
             task = asyncio.get_running_loop().create_task(work.carry(self._place.caller, item))
             self._pending.append((size, task))
+        self._pass_on()
         while self._pending and _ready(self._pending[0][1]):
             await self._write_first()
 
@@ -335,6 +354,7 @@ class ObjectRun:
         )
 
     async def _let_go(self) -> None:
+        self._pass_on()
         tasks = [item for _, item in self._pending if isinstance(item, asyncio.Task)]
         for task in tasks:
             task.cancel()

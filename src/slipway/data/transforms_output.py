@@ -14,6 +14,8 @@ from slipway.core.transforms import Piece, composite_etag
 
 SMALL = 64 * 1024
 """Bytes that are held before anything is written."""
+PIECE = 1024 * 1024
+"""Bytes that are handed to the disk at a time."""
 _AHEAD = 4
 """Writes that the disk may be behind."""
 
@@ -50,7 +52,8 @@ class Output:
                 return
             data, self._held = b"".join(self._held), []
             self._writing = asyncio.get_running_loop().create_task(self._stage(self._arriving()))
-        await self._hand(data)
+        for at in range(0, len(data), PIECE):  # a large answer is not there a second time
+            await self._hand(data if len(data) <= PIECE else bytes(memoryview(data)[at : at + PIECE]))
 
     async def _hand(self, data: bytes | None) -> None:
         """To the disk; what went wrong there is raised here."""

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 
 from slipway.http.messages import BodyTooLarge, ClientGone
 
 __all__ = ["IncomingBody"]
+
+_LARGE = 1024 * 1024
+"""Bytes from which on a body is received in its place."""
 
 
 class IncomingBody:
@@ -86,6 +90,8 @@ class IncomingBody:
         """All of it. Raises BodyTooLarge (before the peer is told to go on, if it announced the length), ClientGone."""
         if self.length is not None and self.length > limit:
             raise BodyTooLarge(f"{self.length} bytes announced, {limit} allowed")
+        if self.length is not None and self.length > _LARGE:
+            return await self._filled(self.length)
         parts: list[bytes] = []
         total = 0
         while data := await self.piece():
@@ -94,6 +100,16 @@ class IncomingBody:
                 raise BodyTooLarge(f"more than {limit} bytes")
             parts.append(data)
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _filled(self, length: int) -> bytes:
+        """Large: not held in pieces and whole at once."""
+        # BytesIO gives its memory away as bytes without a copy, and `bytes(length)` costs pages only as they are filled.
+        whole = io.BytesIO(bytes(length))
+        at = 0
+        while data := await self.piece():
+            at += whole.write(data)
+        whole.truncate(at)
+        return whole.getvalue()
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self._pieces()

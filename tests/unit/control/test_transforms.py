@@ -14,7 +14,7 @@ from slipway.backing.objects_errors import ObjectsError
 from slipway.control import transforms as control
 from slipway.control.changes import Changes
 from slipway.control.transforms import LOOK_SECONDS, WITHOUT_SECONDS, Transforms, TransformWorld
-from slipway.core.deployments import Deployment
+from slipway.core.deployments import Deployment, Wanted
 from slipway.core.endpoints import DELETING
 from slipway.core.transform_jobs import KIND, Planned, Progress, fleet_of_job
 from slipway.core.transforms import IN_PROGRESS, STOPPING, ObjectOutcome, TransformOptions
@@ -44,16 +44,17 @@ class Stage:
         self.dies_at = 0
         """The put that control does not survive."""
         self.refuses: ObjectsError | None = None
+        self.woken = 0
         self.controller = self.again()
 
     def again(self) -> Transforms:
         """A new control."""
-        link = SimpleNamespace(reap=self._nothing, cancel=lambda ids: None, under_way={})
+        link = SimpleNamespace(reap=self._nothing, cancel=lambda ids: None, under_way={}, wake_dispatchers=self._wake)
         routes = SimpleNamespace(entry=lambda arn: SimpleNamespace(variants=[SimpleNamespace(replicas=self.replicas)]))
         log = SimpleNamespace(say=lambda account, region, stream, lines: self.said.extend(lines))
         world = TransformWorld(
             self.db,
-            cast("Any", SimpleNamespace(put=self._put)),
+            cast("Any", SimpleNamespace(put=self._put, page=self._page)),
             None,
             cast("Any", routes),
             cast("Any", link),
@@ -67,6 +68,15 @@ class Stage:
 
     async def _nothing(self) -> None: ...
 
+    def _wake(self, arn: str) -> None:
+        self.woken += 1
+
+    async def _page(self, bucket: str, prefix: str, *, after: str, limit: int, account: str) -> Any:
+        """Three pages of two objects."""
+        first = int(after[3:] or "0") if after else 0
+        found = [SimpleNamespace(key=f"in/{number}", size=1) for number in range(first + 1, first + 3)]
+        return SimpleNamespace(objects=found, last=found[-1].key, truncated=first + 2 < 6)
+
     async def _put(self, bucket: str, key: str, body: bytes, **more: Any) -> None:
         self.puts += 1
         if self.puts == self.dies_at:
@@ -74,6 +84,15 @@ class Stage:
         if self.refuses is not None:
             raise self.refuses
         self.kept[f"{bucket}/{key}"] = body
+
+    async def begin_unlisted(self, instances: int) -> None:
+        deployment = Deployment(1, "j", (), (), self.now, transform=TransformOptions(ARN, "out"))
+        planned = msgspec.to_builtins(Planned(deployment, instances, "in", "in/", False, "o"))
+        job = Resource(ACCOUNT, REGION, KIND, "j", ARN, {}, self.now, self.now, IN_PROGRESS, desired=planned)
+        await self.db.write(lambda c: resources.add(c, job))
+
+    async def fleet(self) -> Resource | None:
+        return await self.db.read(lambda c: resources.get_by_arn(c, fleet_of_job(ARN)))
 
     async def begin(self, capture: str = "") -> None:
         deployment = Deployment(1, "j", (), (), self.now, transform=TransformOptions(ARN, "out"))
@@ -136,6 +155,26 @@ async def test_a_job_whose_instances_never_come_back_fails(stage: Stage) -> None
     assert fleet is not None
     assert fleet.status == DELETING
     assert (await stage.db.read(lambda c: transforms.counts(c, ARN))).stopped == 5
+
+
+async def test_instances_come_up_while_the_rest_is_listed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(control, "PAGES", 1)
+    await stage.begin_unlisted(3)
+    await stage.controller.reconcile(ARN)
+    assert await stage.fleet() is None, "two objects may be all that there are: two instances would do"
+    await stage.controller.reconcile(ARN)
+    fleet = await stage.fleet()
+    assert fleet is not None
+    assert msgspec.convert(fleet.desired, Wanted).goals[0].count == 3
+    await stage.finish(4)
+    assert stage.woken == 2, "who has found nothing to claim looks again"
+    await stage.controller.reconcile(ARN)
+    assert (await stage.job()).status == IN_PROGRESS, "what is listed is done, but not all is listed"
+    await stage.controller.reconcile(ARN)
+    assert (await stage.job()).status == IN_PROGRESS
+    await stage.finish(2)
+    await stage.controller.reconcile(ARN)
+    assert (await stage.job()).status == "Completed"
 
 
 async def through(stage: Stage) -> None:

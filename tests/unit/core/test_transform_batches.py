@@ -5,12 +5,14 @@ from __future__ import annotations
 import itertools
 import struct
 from collections.abc import Iterator
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from slipway.core.transform_batches import Bad, Batch, Batcher, assembled, parted
+from slipway.core import transform_batches
+from slipway.core.transform_batches import OWN, Bad, Batch, Batcher, assembled, parted
 from slipway.core.transform_joins import BadRecord
 from slipway.core.transform_records import RECORDIO_MAGIC, Broken, Split, framing, masked_crc
 
@@ -59,13 +61,14 @@ def run(batcher: Batcher, data: bytes, size: int) -> list[Batch | Bad]:
     return [*found, *batcher.finish()]
 
 
-@given(st.sampled_from(SPLITS), contents, st.integers(60, 160), cuts, st.booleans())
-def test_batches_hold_the_input(split: Split, records: list[bytes], limit: int, size: int, keep: bool) -> None:
+@given(st.sampled_from(SPLITS), contents, st.integers(60, 160), cuts, st.booleans(), st.sampled_from((1, 50, OWN)))
+def test_batches_hold_the_input(split: Split, records: list[bytes], limit: int, size: int, keep: bool, own: int) -> None:
     data = b"".join(map(WRITE[split], records))
-    found = run(Batcher(framing(split), limit, keep=keep), data, size)
+    with mock.patch.object(transform_batches, "OWN", own):
+        found = run(Batcher(framing(split), limit, keep=keep), data, size)
     assert all(isinstance(each, Batch) and len(each.payload) <= limit for each in found)
     batches = [each for each in found if isinstance(each, Batch)]
-    assert b"".join(assembled([each.payload for each in batches], split == "Line")) == data
+    assert b"".join(assembled([bytes(each.payload) for each in batches], split == "Line")) == data
     assert [each.first for each in batches] == [sum(b.count for b in batches[:n]) for n in range(len(batches))]
     assert sum(each.count for each in batches) == len(records)
     for batch in batches:
