@@ -2,32 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
-import subprocess
-import sys
 from typing import Any
 
-from tests.deadlines import LONG
+from slipway.cli.main import main
 from tests.e2e.asynchronous import ADD, Asynchronous
 from tests.e2e.deployments import Deployments, script, until
 
 
 class Commands:
-    """`slipway async` for one slipway."""
+    """`slipway async` for one slipway; in this process, since a busy machine takes seconds to start another."""
 
     def __init__(self, server: Deployments) -> None:
-        self._start = [sys.executable, "-m", "slipway.cli.main", "async", "--data-dir", str(server.launched.data_dir)]
+        self._start = ["async", "--data-dir", str(server.launched.data_dir)]
 
     def __call__(self, *arguments: str) -> str:
-        told = subprocess.run([*self._start, *arguments], capture_output=True, text=True, timeout=LONG, check=False)
-        assert told.returncode == 0, told.stderr
-        return told.stdout
+        status, out, error = self._run(*arguments)
+        assert status == 0, error
+        return out
 
     def refused(self, *arguments: str) -> str:
-        told = subprocess.run([*self._start, *arguments], capture_output=True, text=True, timeout=LONG, check=False)
-        assert told.returncode == 2
-        assert len(told.stderr.splitlines()) == 1
-        return told.stderr
+        status, _, error = self._run(*arguments)
+        assert status == 2
+        assert len(error.splitlines()) == 1
+        return error
+
+    def _run(self, *arguments: str) -> tuple[int, str, str]:
+        """Exit status, output, errors."""
+        out, error = io.StringIO(), io.StringIO()
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(error):
+            status = main([*self._start, *arguments])
+        return status, out.getvalue(), error.getvalue()
 
     def state(self, name: str) -> str:
         found: list[dict[str, Any]] = json.loads(self("status", name, "--json"))
@@ -44,7 +51,7 @@ def test_requests_are_seen_cancelled_replayed_and_watched(server: Deployments) -
     assert "/adder/out/" in command("status", "good")
     assert command("watch", "adder", "--until-done").split("   ")[2] == "done 1"
 
-    adder.invoke({"sleep": 12}, InferenceId="slow")
+    adder.invoke({"sleep": 300}, InferenceId="slow", InvocationTimeoutSeconds=600)
     until(lambda: command.state("slow") == "running")
     until(lambda: " on i-" in command("status", "slow"))
     for number in range(5):
