@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -10,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import termios
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,7 +34,7 @@ class Reply(NamedTuple):
 
 
 class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str, timeout: float = 30.0) -> None:
+    def __init__(self, path: str, timeout: float = PATIENCE) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
 
@@ -43,7 +45,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def ask(
-    path: str, method: str, target: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout: float = 30.0
+    path: str, method: str, target: str, body: Any = None, headers: Mapping[str, str] | None = None, timeout: float = PATIENCE
 ) -> Reply:
     connection = _UnixConnection(path, timeout)
     try:
@@ -87,6 +89,10 @@ class FrameClient:
                 raise ConnectionError("the worker closed the connection")
             self.buffer += data
 
+    def taken(self) -> None:
+        """Wait until the worker has read all that was sent."""
+        eventually(lambda: fcntl.ioctl(self.sock, termios.TIOCOUTQ, bytes(4)) == bytes(4))
+
     def close(self) -> None:
         self.sock.close()
 
@@ -122,6 +128,7 @@ class Host:
         (self.model / "code" / name).write_text(text)
 
     def launch(self, environment: Mapping[str, str] | None = None, **config: Any) -> None:
+        self.patience = max(self.patience, time.monotonic() + PATIENCE)
         path = self.folder / "config.json"
         path.write_text(json.dumps({**self.config, **config}))
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("SAGEMAKER_", "SM_", "PYTHON", "OMP_"))}
@@ -148,7 +155,7 @@ class Host:
         end = time.monotonic() + PATIENCE
         while True:
             try:
-                return ask(str(path), "GET", f"/ping?wait={wait}" if wait else "/ping", timeout=60)
+                return ask(str(path), "GET", f"/ping?wait={wait}" if wait else "/ping", timeout=PATIENCE)
             except (FileNotFoundError, ConnectionError, http.client.HTTPException):
                 assert self.process is not None
                 if self.process.poll() is not None or time.monotonic() > end:

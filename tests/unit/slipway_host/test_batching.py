@@ -27,7 +27,9 @@ def batch_predict_fn(inputs, model):
     CALLS.append(len(inputs))
     for x in inputs:
         if x == "sleep": time.sleep(60)
-        if x == "pause": time.sleep(0.4)
+        if x == "pause":
+            print("a pause", flush=True)
+            time.sleep(1.0)
         if x == "die": os._exit(9)
         if x == "bad": raise ValueError("a bad one")
     if "few" in inputs: return [0]
@@ -84,7 +86,7 @@ def test_what_comes_while_a_batch_runs_is_the_next_one(host: Host) -> None:
     batched(host, {SIZE: "8", DELAY: "0"})
     client, other = host.frames(), host.frames()
     send(client, ["pause"])
-    time.sleep(0.1)
+    eventually(lambda: "a pause" in host.output())
     send(client, [1, 2], 2)
     send(other, [3], 4)
     assert answers(client, 3) == {1: (200, ["pause", 1, 1]), 2: (200, [1, 3, 2]), 3: (200, [2, 3, 2])}
@@ -200,7 +202,7 @@ def test_what_was_gathered_goes_elsewhere_when_the_worker_stops(host: Host) -> N
     batched(host)
     client = host.frames()
     send(client, [1, 2])
-    time.sleep(0.1)
+    client.taken()
     assert host.process is not None
     host.process.terminate()
     assert {client.frame()[:2] for _ in range(2)} == {(frames.BUSY, 1), (frames.BUSY, 2)}
@@ -211,6 +213,7 @@ def test_a_client_that_leaves_takes_its_requests_with_it(host: Host) -> None:
     batched(host, {SIZE: "3", DELAY: "5000"})
     leaving, client = host.frames(), host.frames()
     send(leaving, [1, 2])
+    leaving.taken()
     leaving.close()
     time.sleep(0.1)
     send(client, [3, 4, 5])

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.deadlines import LONG
+
 from .running import Host
 
 ECHO = """
@@ -39,7 +41,7 @@ def model(host: Host) -> Host:
 
 def with_files(model: Host, python: str, folder: Path, without: str = "") -> Host:
     model.python = python
-    model.patience = time.monotonic() + 90
+    model.patience = time.monotonic() + LONG
     for file in folder.iterdir():
         if not without or not file.name.startswith(without):
             (model.model / file.name).write_bytes(file.read_bytes())

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from slipway_host import mxnet_arrays
+from tests.deadlines import LONG
 from tests.e2e.environments import MXNET_TOOLKIT, client_python
 from tests.models.linear_learner import artifact
 
@@ -84,7 +85,7 @@ def truth(made: Path) -> dict[str, Any]:
 
 def with_files(model: Host, python: str, made: Path, *names: str) -> Host:
     model.python = python
-    model.patience = time.monotonic() + 90
+    model.patience = time.monotonic() + LONG
     for name in names:
         (model.model / name).write_bytes((made / name).read_bytes())
     return model

@@ -181,11 +181,11 @@ def test_a_worker_at_a_request_that_nobody_wants_is_killed_and_replaced(host: Ho
 
 def test_a_request_that_ends_within_the_grace_does_not_cost_the_worker_and_the_next_is_left_alone(host: Host) -> None:
     host.script(WHO)
-    host.start(grace_seconds=0.3)
+    host.start(grace_seconds=1.5)
     worker = int(pids(host)[0])
     client = host.frames()
     client.send(1, b"sleep 0.2", {"Content-Type": "text/csv"})
-    client.send(2, b"sleep 1", {"Content-Type": "text/csv"})
+    client.send(2, b"sleep 2", {"Content-Type": "text/csv"})
     assert abandon(host, 1) == 202
     for ident in (1, 2):
         assert client.frame()[1] == ident

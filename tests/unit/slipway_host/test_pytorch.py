@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.deadlines import LONG
+
 from .running import Host, ask
 from .test_sklearn import npy
 
@@ -57,7 +59,7 @@ def model(host: Host) -> Host:
 
 def with_files(model: Host, python: str, saved: Path, *names: str) -> Host:
     model.python = python
-    model.patience = time.monotonic() + 90
+    model.patience = time.monotonic() + LONG
     for name in names:
         (model.model / name).write_bytes((saved / name).read_bytes())
     return model

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from slipway_host.flavours.tensorflow_bodies import UnknownType, to_request
+from tests.deadlines import LONG
 
 from .running import Host, ask, children_of
 
@@ -107,7 +108,7 @@ def made(tensorflow_env: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def with_models(model: Host, python: str, made: Path, *names: str) -> Host:
     model.python = python
-    model.patience = time.monotonic() + 100
+    model.patience = time.monotonic() + LONG
     for name in names:
         shutil.copytree(made / name, model.model / name)
     return model
@@ -215,7 +216,7 @@ def test_workers_share_the_import_and_answer_also_after_one_died(host: Host, ten
     subprocess.run([tensorflow_env, "-W", "ignore", str(MAKE), str(tmp_path)], check=True, capture_output=True)
     shutil.copytree(tmp_path / "half" / "1", host.model / "1")
     host.python = tensorflow_env
-    host.patience = time.monotonic() + 120
+    host.patience = time.monotonic() + LONG
     host.start(flavour="tensorflow", workers=3, cpus=6)
     (sharing,) = host.children()
     workers = children_of(sharing)
