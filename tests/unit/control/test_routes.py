@@ -131,6 +131,9 @@ async def test_an_asynchronous_request_is_waited_for_longer(asynchronous: AsyncO
     routes.put("e", replace(endpoint("e", "i"), asynchronous=asynchronous))
     await turns()
     routes.put("e", replace(endpoint("e"), asynchronous=asynchronous))
+    async with asyncio.timeout(PATIENCE):
+        while routes.held("e") != held:  # noqa: ASYNC110
+            await asyncio.sleep(0.005)
     await asyncio.sleep(0.05)
     assert routes.held("e") == held
     await routes.stop()

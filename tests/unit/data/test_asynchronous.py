@@ -292,11 +292,11 @@ async def test_a_worker_that_dies(tmp_path: Path, body: bytes) -> None:
 
 
 async def test_without_a_worker_claims_go_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slipway.data.asynchronous.LOST_SECONDS", 0.05)
     async with workers(tmp_path, answer=Gate()) as (worker,), stack(tmp_path) as found:
         found.serve(variant(replica("i-1", worker)))
         found.control.submit(*(found.control.request() for _ in range(3)))
         await until(lambda: worker.running == 1)
+        monkeypatch.setattr("slipway.data.asynchronous.LOST_SECONDS", 0.05)
         await worker.kill()
         kinds = sorted(outcome.kind for outcome in await found.control.settled(3))
         assert kinds == ["lost", "released", "released"]
@@ -465,8 +465,7 @@ async def test_a_lost_lease_ends_the_work(tmp_path: Path, monkeypatch: pytest.Mo
     async with workers(tmp_path, answer=gate) as (worker,), stack(tmp_path) as found:
         found.serve(variant(replica("i-1", worker)))
         found.control.submit(found.control.request(), found.control.request())
-        await until(lambda: len(found.control.beats) > 2)
-        assert found.control.beats[-1].held == ((1, 1), (2, 1))
+        await until(lambda: len(found.control.beats) > 2 and found.control.beats[-1].held == ((1, 1), (2, 1)))
         assert found.control.beats[-1].holder == "1.test"
         found.control.lost.add(1)
         await until(lambda: len(found.control.beats[-1].held) == 1)

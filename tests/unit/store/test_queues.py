@@ -240,7 +240,7 @@ async def test_a_watch_is_woken_by_the_commit(db: Db) -> None:
         await send(db)
         await send(db)
         await asyncio.sleep(0.01)
-        assert await watch.wait(0.0), "before the wait counts too"
+        assert await watch.wait(PATIENCE), "before the wait counts too"
     assert not db._announcements._watches
 
 
