@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 BESIDE = 3
 """Objects of an instance that are read or written while others have its container."""
+BESIDE_LARGE = 1
+"""The same, of objects of several requests each: what one instance holds at the end of a job, no other one works at."""
 BESIDE_SMALL = 40
 """The same, of objects that are small: what a claim and a settlement cost is shared by as many."""
 SMALL = 64 * 1024
@@ -78,7 +80,7 @@ class InstanceFeed:
         self._budget: Budget | None = None
         self._claiming = False
         self._hungry = True
-        self._beside = BESIDE
+        self._beside = BESIDE_LARGE
         for slots in stages:
             slots.changed = self.look
 
@@ -124,13 +126,20 @@ class InstanceFeed:
             claimed = ()
         else:
             self._hungry = bool(claimed)
-            small = all(0 < each.size <= SMALL for each in claimed)
-            self._beside = BESIDE_SMALL if small and claimed else BESIDE
+            self._beside = self._beside_of([each.size for each in claimed]) if claimed else self._beside
         finally:
             self._claiming = False
         for each in claimed:
             self._work(each)
         self.look()
+
+    def _beside_of(self, sizes: Sequence[int]) -> int:
+        """How many objects beside those at the container, after such ones; a size of 0 is not known."""
+        if all(0 < size <= SMALL for size in sizes):
+            return BESIDE_SMALL
+        found = self.job.found
+        request = (found.payload_mb << 20) if found is not None else 0
+        return BESIDE_LARGE if request and min(sizes) > request else BESIDE
 
     def _work(self, claimed: ClaimedObject) -> None:
         self.active[claimed.id] = active = _Active(claimed)

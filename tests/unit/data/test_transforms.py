@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from slipway.core.routing import Endpoint, Replica, RouteTable, Variant, endpoint_key
-from slipway.core.transforms import TransformOptions
+from slipway.core.transforms import Effective, TransformOptions
 from slipway.data import transforms
 from slipway.data.lanes import DataLimits
 from slipway.data.transforms import Transforms
@@ -64,3 +64,21 @@ async def test_nothing_begins_while_control_is_away(tmp_path: Path, monkeypatch:
         assert waiting.result().body == b"three", "control does not come back"
         await here.stop()
         slots.close()
+
+
+@pytest.mark.parametrize(
+    ("payload", "sizes", "beside"),
+    [
+        (6, [100, 200], transforms.BESIDE_SMALL),
+        (6, [0, 0], transforms.BESIDE),
+        (6, [100_000, 100], transforms.BESIDE),
+        (6, [7 << 20, 20 << 20], transforms.BESIDE_LARGE),
+        (6, [7 << 20, 100_000], transforms.BESIDE),
+        (0, [7 << 20], transforms.BESIDE),
+    ],
+)
+def test_how_far_ahead_objects_are_claimed(payload: int, sizes: list[int], beside: int) -> None:
+    job = transforms.Job(OPTIONS)
+    job.found = Effective(1, payload, "MultiRecord")
+    feed = transforms.InstanceFeed(job, (), cast("Any", None))
+    assert feed._beside_of(sizes) == beside
