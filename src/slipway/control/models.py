@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from slipway.background import Background
 from slipway.control.specs import Missing, ObjectHead
 from slipway.core.models import (
     INVALID,
@@ -87,7 +88,7 @@ class ModelDesk:
     def __init__(self, world: Surroundings) -> None:
         self._world = world
         self._heads = asyncio.Semaphore(HEADS)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._serving: dict[str, set[str]] = {}
         """Multi-model replicas that were looked at for pins, by endpoint."""
 
@@ -100,7 +101,7 @@ class ModelDesk:
 
     def done(self, done: ModelDone) -> None:
         """A model that is not to stay has answered."""
-        self._spawn(self._dismiss(ModelUnload(done.replica, done.hash, "disabled", files=True)))
+        self._background.spawn(self._dismiss(ModelUnload(done.replica, done.hash, "disabled", files=True)))
 
     async def _order(
         self, replica: str, models: Models, target: str, uses: Mapping[str, tuple[float, int]]
@@ -142,7 +143,7 @@ class ModelDesk:
         """The embedded store has a new object there: replicas that have the old one load it, and then gateways are told."""
         for models, replicas in self._parts():
             if (target := _target(models, bucket, key)) is not None:
-                self._spawn(self._renew(models, replicas, {target}))
+                self._background.spawn(self._renew(models, replicas, {target}))
 
     async def watch(self) -> None:
         """For a store that does not tell: look, for ever."""
@@ -221,12 +222,12 @@ class ModelDesk:
 
     def adopted(self, arns: Iterable[str]) -> None:
         """The keeper is (again) there: these endpoints are all there are."""
-        self._spawn(self._quietly(self._world.keeper.keep_pins(tuple(arns))))
+        self._background.spawn(self._quietly(self._world.keeper.keep_pins(tuple(arns))))
 
     def forget(self, arn: str) -> None:
         """The endpoint is gone. A keeper that is away hears it by `adopted`."""
         self._serving.pop(arn, None)
-        self._spawn(self._quietly(self._world.keeper.drop_pins(arn)))
+        self._background.spawn(self._quietly(self._world.keeper.drop_pins(arn)))
 
     def routed(self, arn: str) -> None:
         """Gateways know the endpoint as it is now: instances that came have pinned models loaded."""
@@ -237,7 +238,7 @@ class ModelDesk:
             self._serving[arn] = serving
         for _, models, replicas in parts:
             if came := fresh.intersection(replicas):
-                self._spawn(self._quietly(self._restore(models, replicas, came)))
+                self._background.spawn(self._quietly(self._restore(models, replicas, came)))
 
     async def _restore(self, models: Models, replicas: Sequence[str], came: set[str]) -> None:
         """What is pinned: by the first in its order, and by those that came if all others have it."""
@@ -263,14 +264,7 @@ class ModelDesk:
         return [(variant.name, *part) for variant in variants for part in variant.model_parts()]
 
     async def close(self) -> None:
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        await self._background.close()
 
 
 def _ranked(target: str, replicas: Iterable[str]) -> list[str]:

@@ -11,6 +11,8 @@ import logging
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
+from slipway.background import Background
+
 logger = logging.getLogger(__name__)
 
 Reconcile = Callable[[str, str], Awaitable[float | None]]
@@ -45,12 +47,12 @@ class Reconciler:
         self._backoff = backoff
         self._slots = asyncio.Semaphore(parallel)
         self._entries: dict[tuple[str, str], _Entry] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._closed = False
 
     def start(self) -> None:
         """Begin to resync: the first one, at once, is what startup and recovery have in common."""
-        self._spawn(self._resyncing())
+        self._background.spawn(self._resyncing())
 
     async def stop(self) -> None:
         """Cancel what runs; nothing is woken any more."""
@@ -58,10 +60,7 @@ class Reconciler:
         for entry in self._entries.values():
             if entry.timer is not None:
                 entry.timer.cancel()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.close()
 
     def wake(self, kind: str, key: str) -> None:
         """Have it looked at soon. Any number of wakes before that are one."""
@@ -75,12 +74,7 @@ class Reconciler:
             entry.again = True
         else:
             entry.running = True
-            self._spawn(self._run(kind, key, entry))
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+            self._background.spawn(self._run(kind, key, entry))
 
     async def _run(self, kind: str, key: str, entry: _Entry) -> None:
         while True:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Protocol
 
+from slipway.background import Background
 from slipway.core.routing import Endpoint, Key, RouteTable, endpoint_key
 
 logger = logging.getLogger(__name__)
@@ -62,7 +63,7 @@ class Routes:
         self._open = False
         self._first = version + 1
         self._scheduled = False
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
 
     def adopt(self, arn: str, replicas: Iterable[str]) -> None:
         """Replicas that an earlier control may have routed to: if the first table has them not, they are held until drained."""
@@ -127,10 +128,7 @@ class Routes:
         self._since.pop(arn, None)
 
     async def stop(self) -> None:
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.close()
 
     def _schedule(self) -> None:
         """Publish at the end of this turn of the loop, so that changes made together go together."""
@@ -143,17 +141,12 @@ class Routes:
         self._version += 1
         endpoints = {endpoint_key(e.account, e.region, e.name): e for e in self._entries.values()}
         self._feed.publish(RouteTable(self._version, endpoints, self._keys))
-        self._spawn(self._confirm(self._version))
+        self._background.spawn(self._confirm(self._version))
         for arn, ids in self._leaving.items():
             # Each for itself: an idle one need not run on because of another that is busy.
             for id in ids:
-                self._spawn(self._drain(arn, id))
+                self._background.spawn(self._drain(arn, id))
         self._leaving.clear()
-
-    def _spawn(self, work: Awaitable[None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     async def _confirm(self, version: int) -> None:
         try:

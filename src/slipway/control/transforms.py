@@ -1,4 +1,4 @@
-"""Makes transform jobs be what the store wants: lists their inputs, has their instances started, ends them.
+"""Makes transform jobs be what the store wants: has their inputs listed, their instances started, and ends them.
 
 Dispatchers do the work in between (`control.transforms_link`). A job's instances are a resource of their own, its fleet, which
 `control.endpoints` brings up, keeps alive and stops as it does an endpoint's. Every step is a transaction, and a look finds
@@ -20,6 +20,7 @@ from slipway.backing.objects_errors import ObjectsError
 from slipway.control.changes import Changes
 from slipway.control.routes import Routes
 from slipway.control.settling import Shelves
+from slipway.control.transforms_inputs import Inputs, unlistable
 from slipway.control.transforms_link import TransformLink
 from slipway.control.transforms_log import TransformLog
 from slipway.core.deployments import Asked, Wanted
@@ -34,35 +35,25 @@ from slipway.core.transforms import (
     STOPPED,
     STOPPING,
     TERMINAL,
-    BadManifest,
     Counts,
     counted,
     failure_reason,
-    folder_of,
     idle_instances,
-    manifest_uris,
-    output_key,
 )
-from slipway.names import parse_s3_uri
 from slipway.store import resources, transforms
 from slipway.store.db import Connection, Db
 from slipway.store.resources import Resource
-from slipway.store.transforms import Listed
 
 logger = logging.getLogger(__name__)
 
 ENDPOINT = "endpoint"
 """The reconciler's kind for fleets as well."""
-PAGE = 1000
-PAGES = 20
-"""Pages of a listing, each a transaction, before others have their turn."""
 LOOK_SECONDS = 5.0
 SAY_SECONDS = 10.0
 """Between two lines on how far the job is."""
 CAPTURE_SECONDS = 300.0
 """For so long manifests are tried again where the object store does not answer."""
 JSON = Attributes({"ContentType": "application/json"})
-MANIFEST_BYTES = 64 * 1024 * 1024
 WITHOUT_SECONDS = 600.0
 """A job whose instances have all been gone for so long has failed."""
 
@@ -95,6 +86,7 @@ class Transforms:
 
     def __init__(self, world: TransformWorld) -> None:
         self._world = world
+        self._inputs = Inputs(world.db, world.objects, self._paged)
         self._memory: dict[str, _Memory] = {}
 
     async def all(self) -> Iterable[tuple[str, str]]:
@@ -126,76 +118,15 @@ class Transforms:
             return await self._end(row, STOPPED, "")
         planned = msgspec.convert(row.desired, Planned)
         if not progress.listed:
-            return await self._list(row, planned, progress)
+            refused = await self._inputs.list(row, planned, progress)
+            return 0.0 if refused is None else await self._end(row, FAILED, refused)
         return await self._look(row, planned, progress)
 
-    # ---- the input
-
-    async def _list(self, row: Resource, planned: Planned, progress: Progress) -> float | None:
-        try:
-            if planned.manifest:
-                return await self._manifest(row, planned)
-            for _ in range(PAGES):
-                page = await self._world.objects.page(
-                    planned.bucket, planned.key, after=progress.after, limit=PAGE, account=row.account
-                )
-                folder = folder_of(planned.key)
-                # Keys that end in a slash and hold nothing are folders that a console made.
-                found = [
-                    Listed(planned.bucket, info.key, info.size, output_key(planned.output_path, info.key, folder))
-                    for info in page.objects
-                    if not (info.key.endswith("/") and info.size == 0)
-                ]
-                fresh = Progress(page.last, not page.truncated, progress.total + len(found))
-                if not await self._listed(row, progress, fresh, found):
-                    return 0.0
-                if progress.total < planned.instances <= fresh.total:
-                    await self._start(row, planned, fresh)  # the rest is listed while they come up
-                self._world.link.wake_dispatchers(row.arn)
-                progress = fresh
-                if progress.listed:
-                    break
-        except ObjectsError as error:
-            if (error.status or 500) >= 500:
-                raise
-            return await self._end(row, FAILED, _unlistable(row, planned, f"{error.code}: {error.message}"))
-        return 0.0
-
-    async def _listed(self, row: Resource, before: Progress, fresh: Progress, found: Sequence[Listed]) -> bool:
-        """A page becomes rows, once, whatever dies. False: the job has moved on."""
-        old, new = msgspec.to_builtins(before), msgspec.to_builtins(fresh)
-
-        def write(connection: Connection) -> bool:
-            now = resources.get_by_arn(connection, row.arn)
-            if now is None or now.status != IN_PROGRESS or {**old, **now.observed} != old:
-                return False
-            resources.save(connection, now, replace(now, observed=new))
-            transforms.add(connection, row.arn, row.account, found)
-            return True
-
-        return await self._world.db.write(write)
-
-    async def _manifest(self, row: Resource, planned: Planned) -> float | None:
-        objects = self._world.objects
-        uri = f"s3://{planned.bucket}/{planned.key}"
-        try:
-            info, pieces = await objects.get(planned.bucket, planned.key, account=row.account)
-            if info.size > MANIFEST_BYTES:
-                raise BadManifest(f"it has {info.size} bytes; at most {MANIFEST_BYTES} are read")
-            prefix, uris = manifest_uris(b"".join([piece async for piece in pieces]))
-            found = [_of_manifest(planned, prefix, each) for each in uris]
-        except BadManifest as error:
-            return await self._end(row, FAILED, f"ClientError: The manifest {uri} cannot be used: {error}.")
-        progress = Progress()
-        for at in range(0, len(found), PAGE):
-            fresh = Progress(str(at), False, at + len(found[at : at + PAGE]))
-            if at == 0:
-                await self._world.db.write(lambda c: transforms.purge(c, (row.arn,), 1 << 30))  # of one who died at it
-            if not await self._listed(row, progress, fresh, found[at : at + PAGE]):
-                return 0.0
-            progress = fresh
-        await self._listed(row, progress, replace(progress, listed=True), ())
-        return 0.0
+    async def _paged(self, row: Resource, planned: Planned, before: Progress, fresh: Progress) -> None:
+        """More of the input is listed: the rest is while instances come up and work."""
+        if before.total < planned.instances <= fresh.total:
+            await self._start(row, planned, fresh)
+        self._world.link.wake_dispatchers(row.arn)
 
     # ---- under way
 
@@ -209,7 +140,7 @@ class Transforms:
 
         fleet, unfinished = await world.db.read(read)
         if progress.total == 0:
-            return await self._end(row, FAILED, _unlistable(row, planned, "there is no object"))
+            return await self._end(row, FAILED, unlistable(row, planned, "there is no object"))
         if not unfinished:
             return await self._completed(row)
         if fleet is None:
@@ -396,19 +327,3 @@ def progress_line(counts: Counts, records: int, rate: float, passed: float) -> s
     if ended:
         line += f", about {passed / ended * counts.open:.0f} s to go"
     return line
-
-
-def _of_manifest(planned: Planned, prefix: str, uri: str) -> Listed:
-    where, base = parse_s3_uri(uri), parse_s3_uri(prefix)
-    if where is None or base is None or not where.key:
-        raise BadManifest(f"{uri} is not an S3 address")
-    return Listed(where.bucket, where.key, 0, output_key(planned.output_path, where.key, base.key))
-
-
-def _unlistable(row: Resource, planned: Planned, why: str) -> str:
-    uri = f"s3://{planned.bucket}/{planned.key}"
-    return (
-        f'ClientError: No S3 objects found under S3 URL "{uri}" given in input data source. Please ensure that the bucket '
-        f'exists in the selected AWS region ("{row.region}"), that objects exist under that S3 prefix, and that the role has '
-        f'"s3:ListBucket" permissions on bucket "{planned.bucket}". Error message from S3: {why}.'
-    )[:1024]

@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
-from slipway.control import settling
+from slipway.control import settling, transforms_settlement
 from slipway.control.dispatchers import Dispatchers
 from slipway.control.settling import Shelves, store_errors
 from slipway.control.transforms_log import TransformLog, failure_lines
+from slipway.control.transforms_settlement import Settlement
 from slipway.core.asynchronous import Staged
 from slipway.core.s3_events import SLIPWAY, Origin
 from slipway.core.transform_jobs import log_stream
-from slipway.core.transforms import ATTEMPTS, BROKEN, CLAIMS, DONE, ClaimedObject, ObjectOutcome, parameters_line
+from slipway.core.transforms import BROKEN, CLAIMS, ClaimedObject, ObjectOutcome, parameters_line
 from slipway.link import transforms as link
 from slipway.link.channel import Channel
 from slipway.link.transforms import LEASE_SECONDS, Claim, Heartbeat, Parameters, Reached
 from slipway.store import resources, transforms
 from slipway.store.db import Connection, Db, StoreError
-from slipway.store.jobs_shelf import Shelf
 
 KIND = "transform-job"
 MOST_CLAIMED = 200
@@ -43,21 +42,6 @@ class LinkWorld:
     alive: Callable[[int], bool]
     """Whether a process lives."""
     origin: Origin = SLIPWAY
-
-
-@dataclass(slots=True)
-class _Settlement:
-    """What a transaction did, and what follows its commit."""
-
-    answers: list[bool] = field(default_factory=list)
-    ends: list[tuple[ObjectOutcome, str]] = field(default_factory=list)
-    rows: dict[int, Any] = field(default_factory=dict)
-    lost: list[int] = field(default_factory=list)
-    released: list[int] = field(default_factory=list)
-    retired: set[str] = field(default_factory=set)
-    complete: set[str] = field(default_factory=set)
-    """Jobs without an open object."""
-    jobs: dict[str, resources.Resource] = field(default_factory=dict)
 
 
 class TransformLink:
@@ -116,11 +100,11 @@ class TransformLink:
                 sound = [_lost(each) if any(id(staged) in lost for staged in each.staged) else each for each in outcomes]
                 return await settling.commit(sound, self._commit, self._committed, _unsettleable)
 
-    async def _commit(self, outcomes: Sequence[ObjectOutcome]) -> _Settlement:
+    async def _commit(self, outcomes: Sequence[ObjectOutcome]) -> Settlement:
         now, origin = self._world.now(), self._world.origin
-        return await self._world.db.write(lambda c: _write(c, outcomes, now, origin))
+        return await self._world.db.write(lambda c: transforms_settlement.settle(c, outcomes, now, origin))
 
-    def _committed(self, done: _Settlement) -> list[bool]:
+    def _committed(self, done: Settlement) -> list[bool]:
         world = self._world
         if done.retired and world.shelves is not None:
             world.shelves.retire(sorted(done.retired))
@@ -198,62 +182,6 @@ class TransformLink:
         for job in {job for _, job, _ in found}:
             self.wake_dispatchers(job)
             self._world.wake(KIND, job)
-
-
-def _write(connection: Connection, outcomes: Sequence[ObjectOutcome], now: float, origin: Origin) -> _Settlement:
-    """Settle what holds the newest lease."""
-    done = _Settlement(rows=transforms.running(connection, outcomes))
-    shelf = Shelf(connection, now, origin)
-    points = set(transforms.point_blobs(connection, list(done.rows)))
-    named: set[str] = set()
-    for outcome in outcomes:
-        row = done.rows.get(outcome.id)
-        done.answers.append(row is not None)
-        if row is not None:
-            _settle_one(connection, shelf, done, row, outcome, now)
-            named.update(blob for staged in outcome.staged for blob, _, _ in staged.segments)
-    done.retired.update(shelf.store())
-    ended = [outcome.id for outcome, _ in done.ends]
-    if points and ended:
-        done.retired.update(set(transforms.point_blobs(connection, ended)) - named)
-    transforms.end(connection, done.ends)
-    transforms.put_back(connection, done.lost, counted=True)
-    transforms.put_back(connection, done.released, counted=False)
-    for arn in {row.job for row in done.rows.values()}:
-        job = resources.get_by_arn(connection, arn)
-        if job is not None:
-            done.jobs[arn] = job
-        if not transforms.unfinished(connection, arn):
-            done.complete.add(arn)
-    return done
-
-
-def _settle_one(connection: Connection, shelf: Shelf, done: _Settlement, row: Any, outcome: ObjectOutcome, now: float) -> None:
-    kind = outcome.kind
-    if kind == "published":
-        transforms.published(connection, outcome.id, now)
-    elif kind == "done" and any(staged.attempt_key is not None for staged in outcome.staged):
-        transforms.won(connection, outcome)
-    elif kind == "done":
-        refused = next((why for staged in outcome.staged if (why := shelf.refused(staged.bucket, row.account))), None)
-        if refused is not None:
-            bucket = outcome.staged[0].bucket
-            cause = f"The output could not be written to bucket {bucket}: {refused}."
-            done.ends.append((replace(outcome, kind="failed", cause=cause, bytes_out=0), BROKEN))
-            done.retired.update(blob for staged in outcome.staged for blob, _, _ in staged.segments)
-            return
-        for staged in outcome.staged:
-            shelf.put(staged)
-        done.ends.append((outcome, DONE))
-    elif kind == "failed":
-        done.ends.append((outcome, BROKEN))
-    elif kind == "lost" and row.attempts + 1 >= ATTEMPTS:
-        cause = f"It was given up after {ATTEMPTS} attempts. {outcome.cause}"
-        done.ends.append((replace(outcome, kind="failed", cause=cause, client=False), BROKEN))
-    elif kind == "lost":
-        done.lost.append(outcome.id)
-    else:
-        done.released.append(outcome.id)
 
 
 def _lost(outcome: ObjectOutcome) -> ObjectOutcome:

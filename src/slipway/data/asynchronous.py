@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from slipway.background import Background
 from slipway.backing.objects_errors import ObjectsError
 from slipway.backing.objects_staging import Staging
 from slipway.core.asynchronous import AsyncOptions, Claimed, Outcome
@@ -169,7 +170,7 @@ class Dispatch:
         self._staging = staging
         self._feeds: dict[str, Feed] = {}
         self._jobs: dict[int, _Job] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._link: Link | None = None
         self._stopping = False
 
@@ -236,9 +237,7 @@ class Dispatch:
         for job in list(self._jobs.values()):
             job.cancel()
         await self._until_done(1.0)
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._background.close()
         await self.ledger.close()
         for feed in self._feeds.values():
             feed.close()
@@ -249,10 +248,7 @@ class Dispatch:
             await asyncio.wait(running, timeout=seconds)
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return self._background.spawn(work)
 
     @property
     def may_claim(self) -> bool:

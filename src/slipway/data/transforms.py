@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from slipway.background import Background
 from slipway.backing.objects_errors import ObjectsError
 from slipway.backing.objects_staging import Staging
 from slipway.core.routing import RouteTable
@@ -246,7 +247,7 @@ class Transforms:
         self._jobs: dict[str, Job] = {}
         self._feeds: dict[tuple[str, str], InstanceFeed] = {}
         self._leaving: list[InstanceFeed] = []
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._background = Background()
         self._stopping = False
         self._away: float | None = None
         """Since when control is away."""
@@ -342,10 +343,7 @@ class Transforms:
     async def stop(self) -> None:
         """What is under way is cut: its leases are free as soon as this process is gone."""
         self._stopping = True
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._background.close()
         await self.ledger.close()
 
     @property
@@ -353,10 +351,7 @@ class Transforms:
         return not self._stopping and self.ledger.channel is not None
 
     def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        task = asyncio.get_running_loop().create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
+        return self._background.spawn(work)
 
     async def _poll(self) -> None:
         while True:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -28,13 +27,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-async def db(database_url: str) -> AsyncIterator[Db]:
-    found = await Db.open(database_url)
-    yield found
-    await found.close()
 
 
 async def one(metrics: Metrics, **asked: Any) -> Statistics:

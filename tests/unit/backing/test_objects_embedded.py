@@ -42,13 +42,6 @@ class Clock:
 
 
 @pytest.fixture
-async def db(database_url: str) -> AsyncIterator[Db]:
-    db = await Db.open(database_url)
-    yield db
-    await db.close()
-
-
-@pytest.fixture
 async def store(db: Db, tmp_path: Path) -> AsyncIterator[EmbeddedObjects]:
     store = EmbeddedObjects(db, str(tmp_path / "objects"), now=Clock())
     await store.create_bucket("b", account=ME, region="us-east-1")

@@ -22,22 +22,6 @@ MOST = 1024**3
 
 
 @pytest.fixture
-async def db(database_url: str) -> AsyncIterator[Db]:
-    db = await Db.open(database_url)
-    yield db
-    await db.close()
-
-
-@pytest.fixture
-async def owner(db: Db, tmp_path: Path) -> AsyncIterator[EmbeddedObjects]:
-    """Control's side."""
-    store = EmbeddedObjects(db, str(tmp_path / "objects"), now=lambda: 1000.0)
-    await store.create_bucket("b", account=ME, region="us-east-1")
-    yield store
-    await store.close()
-
-
-@pytest.fixture
 async def reading(database_url: str, owner: EmbeddedObjects) -> AsyncIterator[Db]:
     db = Db.open_reading(database_url)
     yield db

@@ -12,6 +12,7 @@ import pytest
 
 from slipway.backing.objects_errors import ObjectsError
 from slipway.control import transforms as control
+from slipway.control import transforms_inputs
 from slipway.control.changes import Changes
 from slipway.control.transforms import LOOK_SECONDS, WITHOUT_SECONDS, Transforms, TransformWorld
 from slipway.core.deployments import Deployment, Wanted
@@ -158,7 +159,7 @@ async def test_a_job_whose_instances_never_come_back_fails(stage: Stage) -> None
 
 
 async def test_instances_come_up_while_the_rest_is_listed(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(control, "PAGES", 1)
+    monkeypatch.setattr(transforms_inputs, "PAGES", 1)
     await stage.begin_unlisted(3)
     await stage.controller.reconcile(ARN)
     assert await stage.fleet() is None, "two objects may be all that there are: two instances would do"

@@ -21,21 +21,6 @@ LARGE = b"0123456789" * 20_000
 
 
 @pytest.fixture
-async def db(database_url: str) -> AsyncIterator[Db]:
-    found = await Db.open(database_url)
-    yield found
-    await found.close()
-
-
-@pytest.fixture
-async def owner(db: Db, tmp_path: Path) -> AsyncIterator[EmbeddedObjects]:
-    store = EmbeddedObjects(db, str(tmp_path / "objects"), now=lambda: 1000.0)
-    await store.create_bucket("b", account=ME, region="us-east-1")
-    yield store
-    await store.close()
-
-
-@pytest.fixture
 async def staging(db: Db, owner: EmbeddedObjects, tmp_path: Path) -> AsyncIterator[EmbeddedStaging]:
     found = EmbeddedStaging(db, str(tmp_path / "objects"))
     yield found

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from slipway.control.transforms_link import _write
+from slipway.control import transforms_settlement
 from slipway.core.asynchronous import Staged
 from slipway.core.s3_events import SLIPWAY
 from slipway.core.transforms import ATTEMPTS, ClaimedObject, Counts, ObjectOutcome, Piece, Point
@@ -43,7 +43,7 @@ def outcome(claimed: ClaimedObject, kind: str = "done", **more: Any) -> ObjectOu
 
 
 async def settle(db: Db, *outcomes: ObjectOutcome) -> tuple[list[bool], set[str], bool]:
-    done = await db.write(lambda c: _write(c, outcomes, 5.0, SLIPWAY))
+    done = await db.write(lambda c: transforms_settlement.settle(c, outcomes, 5.0, SLIPWAY))
     return done.answers, done.retired, bool(done.complete)
 
 
