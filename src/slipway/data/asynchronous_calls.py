@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 UNSENT = "unsent"
 """No container has it: another worker, or another time."""
+UNBEGUN = "unbegun"
+"""The worker that was sent it died before it began: of what somebody else had sent, or of receiving this one."""
 
 UNBEGUN_SECONDS = 3 * 3600.0
 """After which a worker that does not even begin is taken for one that never will: longer than what others may have sent it."""
@@ -43,7 +45,7 @@ _TELL_NAME = TELL_HEADER.lower().encode()
 
 
 class Silent(Exception):
-    """No answer, or not the whole of it; `why` as in `data.invoke`, or UNSENT."""
+    """No answer, or not the whole of it; `why` as in `data.invoke`, UNSENT or UNBEGUN."""
 
     def __init__(self, why: str) -> None:
         super().__init__(why)
@@ -173,7 +175,9 @@ class AsyncCall(Call):
 
     def failed(self, why: str) -> None:
         self.untimed()
-        error = Silent(UNSENT if self.began is None and why != TIMEOUT else why)
+        if self.began is None and why != TIMEOUT:
+            why = UNBEGUN if why == DIED else UNSENT
+        error = Silent(why)
         if self._stream is not None:
             self._stream.fail(error)
         elif not self.answer.done():

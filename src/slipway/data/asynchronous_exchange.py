@@ -15,7 +15,7 @@ from slipway.backing.objects_errors import ObjectsError
 from slipway.backing.objects_staging import Staging
 from slipway.core.asynchronous import INCLUDED_BODY, AsyncOptions, CauseKind, Claimed, Outcome, Staged
 from slipway.data import invoke
-from slipway.data.asynchronous_calls import UNSENT, Answer, AsyncCall, Input, InputBroke, Silent
+from slipway.data.asynchronous_calls import UNBEGUN, UNSENT, Answer, AsyncCall, Input, InputBroke, Silent
 from slipway.data.asynchronous_pipelines import AsyncPipeline
 from slipway.data.asynchronous_places import AsyncVariant
 from slipway.http.body import IncomingBody
@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 SAID = 64 * 1024
 """Bytes kept of what a model says with an error."""
+FRUITLESS = 10
+"""Claims without an attempt, after which a worker's death before it begins is no accident: receiving the input may kill it."""
 QUOTED = 2048
 """Characters of that in the cause."""
 UNTYPED = "binary/octet-stream"
@@ -234,7 +236,7 @@ class Exchange:
                     answer = await self._called(stage, call)
                 except Silent as silent:
                     # What other containers have done is not undone by this one's not having begun.
-                    raise Silent(invoke.DIED if deadline and silent.why == UNSENT else silent.why) from None
+                    raise Silent(invoke.DIED if deadline and silent.why in (UNSENT, UNBEGUN) else silent.why) from None
                 if last or not 200 <= answer.status < 300:
                     return answer
                 deadline = deadline or (call.began or perf_counter()) + self.claimed.timeout
@@ -279,7 +281,8 @@ class Exchange:
 
     def _silent(self, why: str) -> Outcome:
         container = self._container
-        if why == UNSENT or not self.begun:
+        accident = why != UNBEGUN or self.claimed.lease - self.claimed.attempt < FRUITLESS
+        if why == UNSENT or (accident and not self.begun):
             return self.outcome("released")
         if why == invoke.TIMEOUT:
             return self.outcome("failed", "timeout", _TIMED_OUT.format(container=container, seconds=self.claimed.timeout))

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from slipway.core.transforms import TransformOptions
 from slipway.data import invoke
-from slipway.data.asynchronous_calls import UNSENT, Answer, AsyncCall, Input, Silent
+from slipway.data.asynchronous_calls import UNBEGUN, UNSENT, Answer, AsyncCall, Input, Silent
 from slipway.data.asynchronous_places import AsyncVariant
 from slipway.data.transforms_places import TransformCall
 from slipway.http.body import IncomingBody
@@ -151,7 +151,7 @@ class Caller:
         return Refused(f"Bad HTTP status received from algorithm: {answer.status}{self._from(index)}", False, text)
 
     def _silent(self, index: int, why: str) -> Exception:
-        if why in (invoke.GONE, UNSENT, invoke.NO_CAPACITY, invoke.OVERLOADED):
+        if why in (invoke.GONE, UNSENT, UNBEGUN, invoke.NO_CAPACITY, invoke.OVERLOADED):
             return Gone()
         if why == invoke.TIMEOUT:
             seconds = self._options.timeout

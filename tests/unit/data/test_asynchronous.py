@@ -253,6 +253,21 @@ async def test_what_waits_behind_another_dispatchers_request_costs_no_attempt_wh
         assert [started.id for started in two.control.started] == [framed.id]
 
 
+@pytest.mark.parametrize(("lease", "kind"), [(5, "released"), (40, "lost")])
+async def test_workers_that_die_again_and_again_before_they_begin_are_no_accident(
+    tmp_path: Path, lease: int, kind: str
+) -> None:
+    """Receiving a large input may be what they die of."""
+    async with workers(tmp_path, answer=Gate()) as (worker,), two_dispatchers(tmp_path, worker) as (one, two):
+        one.control.submit(one.control.request())
+        await until(lambda: worker.running == 1)
+        two.control.submit(two.control.request(None, input_location="s3://in/k", lease=lease))
+        await until(lambda: two.variant.in_flight == 1)
+        await worker.kill()
+        (got,) = await two.control.settled(1)
+        assert (got.kind, got.started) == (kind, None)
+
+
 async def test_a_worker_that_never_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("slipway.data.asynchronous_calls.UNBEGUN_SECONDS", 0.2)
     gate = Gate()
