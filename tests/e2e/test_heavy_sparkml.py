@@ -101,7 +101,7 @@ def test_a_pipeline_that_spark_saved(site: Deployments, made: Path, cases: dict[
     case = cases["served"]
     environment = {"SAGEMAKER_SPARKML_SCHEMA": schema(case, 0)}
     site.start("saved", packed(made / "pipeline"), image=SPARKML, environment=environment)
-    site.settle("saved", "InService", 240)
+    site.settle("saved", "InService")
     body = "\n".join(json.dumps({"data": row}) for row in case["rows"])
     answer = site.invoke("saved", body, ContentType=JSON_LINES).decode()
     shown = [[float(value) for value in row.split(",")] for row in answer.removeprefix("[[").removesuffix("]]").split("], [")]
@@ -148,11 +148,11 @@ def test_archives_that_spark_cannot_load(site: Deployments, spark_python: str) -
     environment = {"SAGEMAKER_SPARKML_SCHEMA": "{}"}
     named = json.dumps({"class": "org.apache.spark.ml.classification.LogisticRegressionModel"})
     site.start("stage", archive({"metadata/part-00000": named}), image=SPARKML, environment=environment)
-    reason = site.settle("stage", "Failed", 120)["FailureReason"]
+    reason = site.settle("stage", "Failed")["FailureReason"]
     assert "holds a LogisticRegressionModel that Spark saved, and no PipelineModel" in reason
     assert "Pipeline(stages=[…])" in reason
     site.start("empty", archive({"metadata/_SUCCESS": "", "stages/a": ""}), image=SPARKML, environment=environment)
-    assert "a folder metadata/ without the description" in site.settle("empty", "Failed", 120)["FailureReason"]
+    assert "a folder metadata/ without the description" in site.settle("empty", "Failed")["FailureReason"]
 
 
 @pytest.mark.sdk

@@ -15,7 +15,7 @@ import pytest
 
 from slipway.cli.main import main
 from slipway.core.transform_records import RECORDIO_MAGIC, masked_crc
-from tests.deadlines import PATIENCE, Watch
+from tests.deadlines import LONG, Watch
 from tests.e2e.deployments import ROLE, SCRIPT_MODE, SKLEARN, Deployments, script, until
 
 MODEL = """
@@ -73,7 +73,7 @@ class Batch:
             **more,
         )
 
-    def settle(self, name: str, wanted: str = "Completed", seconds: float = PATIENCE) -> dict[str, Any]:
+    def settle(self, name: str, wanted: str = "Completed", seconds: float = LONG) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
         while True:
             told: dict[str, Any] = self.sagemaker.describe_transform_job(TransformJobName=name)
@@ -220,7 +220,7 @@ def test_a_million_records_with_a_bad_one(batch: Batch) -> None:
     batch.put({"million/a.csv": data})
     tags = [{"Key": "slipway.quarantine", "Value": "true"}]
     batch.start("million", "million/", source=CSV, output=LINES, Tags=tags)
-    batch.settle("million", seconds=200)
+    batch.settle("million")
     found = batch.outputs("million")
     assert found["a.csv.out"].count(b"\n") == 999_999
     assert found["a.csv.out"] == rows(1_000_000).replace(b"row,654321\n", b"").upper()
