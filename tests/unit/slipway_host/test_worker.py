@@ -9,7 +9,7 @@ import pytest
 from slipway_host import frames
 from tests.deadlines import PATIENCE
 
-from .running import Host, ask
+from .running import Host, ask, eventually
 
 ECHO = """
 def model_fn(model_dir):
@@ -118,6 +118,39 @@ def test_who_asks_for_it_over_http_is_told_as_well(host: Host) -> None:
                 answer += sock.recv(65536)
             assert answer.count(b"HTTP/1.1 ") == (2 if asked == frames.TELL_HEADER else 1)
             assert answer.startswith(b"HTTP/1.1 102 Processing\r\n\r\n") == (asked == frames.TELL_HEADER)
+
+
+def test_what_was_sent_ahead_by_who_is_gone_does_not_run(host: Host) -> None:
+    """A dispatcher died: others have its requests, and this worker, which has them whole in its sockets, must not."""
+    host.script(
+        "import os, time\n"
+        "def model_fn(d): return 1\n"
+        "def transform_fn(m, data, c, a):\n"
+        "    if c == 'x/wait':\n"
+        "        while not os.path.exists(data): time.sleep(0.01)\n"
+        "    else: print('ran', len(data), flush=True)\n"
+        "    return b'', 'a/b'\n"
+    )
+    host.start()
+    gate = host.folder / "gate"
+    first, framed = host.frames(), host.frames()
+    first.send(1, str(gate).encode(), {"Content-Type": "x/wait"}, flags=frames.TELL)
+    assert first.frame()[:2] == (frames.BEGUN, 1)
+    framed.send(2, b"12", {"Content-Type": "a/b"}, flags=frames.TELL)
+    body = b"x" * 100_000
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(host.worker())
+        sock.sendall(f"POST /invocations HTTP/1.1\r\n{frames.TELL_HEADER}: 1\r\nContent-Length: {len(body)}\r\n\r\n".encode())
+        sock.sendall(body)
+    framed.close()
+    gate.touch()
+    assert first.frame()[:2] == (frames.RESPONSE, 1)
+    for size in range(3, 8):  # each a turn of the worker's loop, which looks at all that have come
+        first.send(size, b"x" * size, {"Content-Type": "a/b"}, flags=frames.TELL)
+        assert [first.frame()[0] for _ in range(2)] == [frames.BEGUN, frames.RESPONSE]
+    assert eventually(lambda: "ran 7" in host.output())
+    assert "ran 2" not in host.output()
+    assert f"ran {len(body)}" not in host.output()
 
 
 def test_a_request_may_come_byte_by_byte_and_holds_up_nobody(host: Host) -> None:
