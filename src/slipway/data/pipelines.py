@@ -31,8 +31,8 @@ class StageSlots(VariantSlots):
     """The lanes of one container of one instance, and the steps that wait for one."""
 
     __slots__ = (
-        "_heads",
         "following",
+        "heads",
         "index",
         "instance",
         "last",
@@ -55,28 +55,26 @@ class StageSlots(VariantSlots):
         self.pipes = slots.pipes
         self.following: StageSlots | None = None
         """The next container's."""
-        self._heads: dict[tuple[bytes, bytes], bytes] = {}
+        self.heads: dict[tuple[bytes, bytes], bytes] = {}
         """Made already, by the caller's and by the head of what is sent."""
         self.own = slots.stages[index]
         """Of this container, in all instances."""
 
     def head_for(self, given: bytes, before: bytes) -> bytes:
-        """What the container is told, of the caller's head and of that of what it gets."""
-        heads, key = self._heads, (given, before)
-        head = heads.get(key)
-        if head is None:
-            head = head_for(self, given, before)
-            if len(heads) >= _CACHED:
-                heads.clear()
-            if len(given) + len(before) <= _CACHED_BYTES:
-                heads[key] = head
+        """What the container is told, of the caller's head and of that of what it gets; `heads` is to be asked first."""
+        head = head_for(self, given, before)
+        if len(self.heads) >= _CACHED:
+            self.heads.clear()
+        if len(given) + len(before) <= _CACHED_BYTES:
+            self.heads[given, before] = head
         return head
 
     def submit(self, call: Call) -> None:
         """Hand to the least loaded lane, or wait for one; its walk bounds the time."""
         call.slots = self
-        lane = None if self.pipes.between >= self.pipes.most and self._held_up() else self._choose()
-        if lane is not None:
+        lanes, pipes = self.lanes, self.pipes
+        lane: Lane | None = lanes[0] if len(lanes) == 1 else self._choose()
+        if lane is not None and lane.busy < lane.depth and (pipes.between < pipes.most or not self._held_up()):
             call.timeout_ms = call.left_ms(self.timeout_ms)
             lane.busy += 1
             lane.take(call)

@@ -60,7 +60,9 @@ class Walk(Call):
         """On to this container; `head` tells the body's type."""
         self.stage = stage
         self._since = now
-        head = stage.head_for(self._given, head)
+        given = self._given
+        told = stage.heads.get((given, head))
+        head = stage.head_for(given, head) if told is None else told
         if stage.last and self.call.reads:
             self._hand_over(head, body)
             return
