@@ -124,6 +124,13 @@ def test_an_asynchronous_endpoint_runs_a_pipeline(server: Deployments, pipeline:
     until(there, what="the output")
     told = json.loads(server.s3.get_object(Bucket=BUCKET, Key=key)["Body"].read())
     assert [step[0] for step in told["steps"]] == list(NAMES)
+    cloudwatch, of = server.client("cloudwatch"), {"Name": "EndpointName", "Value": "later"}
+
+    def measured() -> bool:
+        found = cloudwatch.list_metrics(Namespace="AWS/SageMaker", MetricName="ContainerLatency", Dimensions=[of])["Metrics"]
+        return sorted(d["Value"] for m in found for d in m["Dimensions"] if d["Name"] == "ContainerName") == sorted(NAMES)
+
+    until(measured, what="metrics of each container")
     server.delete("later")
 
 

@@ -9,12 +9,12 @@ import asyncio
 import contextlib
 import logging
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from slipway.backing.logs import AlreadyExists, Logs, NoGroup, NoStream
 from slipway.backing.metrics import Metrics
 from slipway.core.async_notices import data_log_line
-from slipway.core.asynchronous import EXPIRED, FAILED, SUCCEEDED
+from slipway.core.asynchronous import EXPIRED, FAILED, SUCCEEDED, Spent
 from slipway.core.histograms import Statistics
 from slipway.names import endpoint_log_group
 from slipway.store.jobs import Place
@@ -97,6 +97,18 @@ class Ends:
         dimensions = {"EndpointName": place.endpoint, "VariantName": variant}
         for (name, unit), statistics in found.items():
             self._metrics.merge(place.account, place.region, NAMESPACE, name, dimensions, statistics, unit)
+        self._count_containers(place, dimensions, settled)
+
+    def _count_containers(self, place: Place, dimensions: Mapping[str, str], settled: Sequence[Settled]) -> None:
+        """Of each container of a pipeline (containers.md 6.3)."""
+        found: dict[tuple[str, str, str], Statistics] = defaultdict(Statistics)
+        for each in settled:
+            for spent in each.outcome.containers if each.outcome is not None else ():
+                for name, unit, value in container_measures(spent):
+                    found[spent.container, name, unit].add(value)
+        for (container, name, unit), statistics in found.items():
+            own = {**dimensions, "ContainerName": container}
+            self._metrics.merge(place.account, place.region, NAMESPACE, name, own, statistics, unit)
 
     def _log(self, settled: Settled) -> None:
         if self._waiting >= WAITING_LINES:
@@ -179,6 +191,16 @@ def measures(settled: Settled) -> Iterable[tuple[str, str, float]]:
     ):
         if seconds is not None:
             yield name, MICROSECONDS, seconds * 1e6
+
+
+def container_measures(spent: Spent) -> Iterable[tuple[str, str, float]]:
+    """The same of one container of a pipeline that had a request."""
+    yield "Invocations", NONE, 1.0
+    yield "Invocation4XXErrors", NONE, float(400 <= spent.status < 500)
+    yield "Invocation5XXErrors", NONE, float(500 <= spent.status < 600)
+    yield "InvocationModelErrors", NONE, float(not 200 <= spent.status < 300)
+    yield "ContainerLatency", MICROSECONDS, spent.seconds * 1e6
+    yield "OverheadLatency", MICROSECONDS, spent.waited * 1e6
 
 
 def zeros(metrics: Metrics, account: str, region: str, endpoint: str, variant: str, at: float) -> None:

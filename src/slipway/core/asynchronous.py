@@ -131,6 +131,18 @@ CauseKind = Literal["", "model-error", "timeout", "no-answer", "too-large", "dow
 
 
 @dataclass(frozen=True, slots=True)
+class Spent:
+    """What one of several containers took for a request (containers.md 6.3)."""
+
+    container: str
+    seconds: float
+    waited: float
+    """Seconds before it began, from when it was to have the request."""
+    status: int
+    """Its own; 0: it did not answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of a claimed request: a dispatcher's word, void unless its lease is the newest."""
 
@@ -154,3 +166,5 @@ class Outcome:
     download_seconds: float | None = None
     model_seconds: float | None = None
     upload_seconds: float | None = None
+    containers: tuple[Spent, ...] = ()
+    """Of a pipeline, those that began."""

@@ -6,7 +6,7 @@ Published whole by control (design.md 2, "Routes"). Values and pure choices: cha
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from slipway.core.asynchronous import AsyncOptions
 from slipway.core.models import Models
@@ -69,6 +69,10 @@ class Variant:
     """Set for a multi-model container: requests name their model; which replica has which is not in the table."""
     position: int = 0
     """Of `of_stage`: which one it is, from 1 on."""
+
+    def alone(self, replica: Replica) -> Variant:
+        """As if there were no other instance."""
+        return replace(self, replicas=(replica,))
 
     def of_stage(self, index: int) -> Variant:
         """As if that container were the only one of each instance."""

@@ -19,7 +19,7 @@ from slipway.http.body import IncomingBody
 from slipway.http.client import ClientResponse, ConnectFailed, NoAnswer
 from slipway.http.messages import ClientGone, Headers
 from slipway.http.render import BadHeader
-from slipway_host.frames import ALONE, NAME_HEADER, TELL, TELL_HEADER, TIMEOUT_HEADER, unpack_head
+from slipway_host.frames import ALONE, MAX_BODY, NAME_HEADER, TELL, TELL_HEADER, TIMEOUT_HEADER, unpack_head
 
 if TYPE_CHECKING:
     from slipway.data.asynchronous_places import AsyncVariant
@@ -96,7 +96,7 @@ class AsyncCall(Call):
         self, head: bytes, source: Input, timeout: float, on_begin: Callable[[AsyncCall], None], *, alone: bool = False
     ) -> None:
         """`on_begin` is told when a container has the request; `timeout` in seconds from then. `alone`: in no batch."""
-        super().__init__(head, source.data or b"", framed=source.data is not None)
+        super().__init__(head, source.data or b"", framed=source.data is not None and len(source.data) <= MAX_BODY)
         self.timeout_ms = int(timeout * 1000)
         self.answer: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self.began: float | None = None

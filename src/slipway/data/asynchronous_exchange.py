@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from time import perf_counter
@@ -13,15 +13,17 @@ from typing import TypeVar
 from slipway.backing.objects import Reading, Span
 from slipway.backing.objects_errors import ObjectsError
 from slipway.backing.objects_staging import Staging
-from slipway.core.asynchronous import INCLUDED_BODY, AsyncOptions, CauseKind, Claimed, Outcome, Staged
+from slipway.core.asynchronous import INCLUDED_BODY, AsyncOptions, CauseKind, Claimed, Outcome, Spent, Staged
 from slipway.data import invoke
 from slipway.data.asynchronous_calls import UNBEGUN, UNSENT, Answer, AsyncCall, Input, InputBroke, Silent
 from slipway.data.asynchronous_pipelines import AsyncPipeline
 from slipway.data.asynchronous_places import AsyncVariant
+from slipway.data.asynchronous_walks import AsyncWalk, Overfull, beginning, type_of
 from slipway.http.body import IncomingBody
+from slipway.http.messages import Headers
 from slipway.http.render import clean_value
 from slipway.names import parse_s3_uri
-from slipway_host.frames import MAX_BODY, pack_head
+from slipway_host.frames import MAX_BODY
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -63,6 +65,8 @@ class Timing:
     download: float | None = None
     model: float | None = None
     upload: float | None = None
+    containers: tuple[Spent, ...] = ()
+    """Of a pipeline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +91,7 @@ class Exchange:
         self._world = world
         self._began = began
         self._freed = freed
-        self._call: AsyncCall | None = None
+        self._walk: AsyncWalk | None = None
         self._reading: Reading | None = None
         self._container = ""
         """The one that has the request."""
@@ -111,9 +115,8 @@ class Exchange:
         except Silent as silent:
             return self._silent(silent.why)
         finally:
-            if self._call is not None:
-                self._call.cancel()
-                self._call = None
+            if self._walk is not None:
+                self._walk.cancel()
             if self._reading is not None:
                 self._reading.close()
             self._freed()
@@ -147,6 +150,7 @@ class Exchange:
             timing.download,
             timing.model,
             timing.upload,
+            timing.containers,
         )
 
     # ---- input
@@ -191,73 +195,42 @@ class Exchange:
     # ---- container
 
     async def _ask(self, slots: AsyncVariant, content_type: str | None, source: Input) -> Answer:
-        self._container = slots.variant.container
+        """The answer of the last container, or of the first that refuses."""
         if isinstance(slots, AsyncPipeline):
-            answer = await self._walk(slots, content_type, source)
+            instance = await slots.enter()
+            try:
+                answer = await self._through(instance.stages, content_type, source)
+            finally:
+                slots.leave(instance)
+            slots.measured(self.timing.model or 0.0)
         else:
-            head, timeout = self._head(content_type), self.claimed.timeout
-            answer = await self._called(slots, AsyncCall(head, source, timeout, self._begins, alone=self._alone))
-        slots.measured(self.timing.model or 0.0)
+            answer = await self._through((slots,), content_type, source)
         if isinstance(answer.body, bytes):
             self._freed()
         return answer
 
-    @property
-    def _alone(self) -> bool:
-        """It, or another one of its batch, may have killed its worker."""
-        return self.claimed.attempt > 1
-
-    async def _called(self, slots: AsyncVariant, call: AsyncCall) -> Answer:
-        """One container's answer."""
-        self._call = call
-        call.expired = self._expired
-        slots.submit(call)
+    async def _through(self, stages: Sequence[AsyncVariant], content_type: str | None, source: Input) -> Answer:
+        claimed, between = self.claimed, stages[0].limits.between_bytes
+        walk = AsyncWalk(stages, self._given(), claimed.timeout, self._begins, between=between, make=self._make)
+        self._walk = walk
         try:
-            return await call.answer
+            return await walk.run(content_type, source)
         except InputBroke as broke:
             cause = broke.__cause__
             raise self._unreadable(cause if isinstance(cause, Exception) else broke) from broke
+        except Overfull as error:
+            raise _overfull(error) from error
         finally:
-            if call.began is not None:
-                self.timing.model = (self.timing.model or 0.0) + (call.ended or perf_counter()) - call.began
+            self._container = walk.stage.variant.container
+            self.timing.model = walk.seconds
+            if len(stages) > 1:
+                self.timing.containers = tuple(walk.spent)
 
-    async def _walk(self, slots: AsyncPipeline, content_type: str | None, source: Input) -> Answer:
-        """The last container's answer: each one's is the next one's request, within one time limit (containers.md 6.2)."""
-        instance = await slots.enter()
-        try:
-            deadline = 0.0
-            for stage in instance.stages:
-                last = stage is instance.stages[-1]
-                self._container = stage.variant.container
-                left = max(deadline - perf_counter(), 0.001) if deadline else float(self.claimed.timeout)
-                head, begins = self._head(content_type, last=last), _begun if deadline else self._begins
-                call = AsyncCall(head, source, left, begins, alone=self._alone)
-                try:
-                    answer = await self._called(stage, call)
-                except Silent as silent:
-                    # What other containers have done is not undone by this one's not having begun.
-                    raise Silent(invoke.DIED if deadline and silent.why in (UNSENT, UNBEGUN) else silent.why) from None
-                if last or not 200 <= answer.status < 300:
-                    return answer
-                deadline = deadline or (call.began or perf_counter()) + self.claimed.timeout
-                source = await self._between(stage, instance.stages[instance.stages.index(stage) + 1], answer)
-                content_type = dict(answer.headers).get(b"content-type", b"").decode("latin-1") or None
-            raise AssertionError("a pipeline has containers")
-        finally:
-            slots.leave(instance)
-
-    async def _between(self, stage: AsyncVariant, following: AsyncVariant, answer: Answer) -> Input:
-        limit = stage.limits.between_bytes
-        data = answer.body if isinstance(answer.body, bytes) else await _beginning(answer.body, limit + 1)
-        if len(data) > limit:
-            here, there = stage.variant.container, following.variant.container
-            size = f"{len(data)} bytes" if isinstance(answer.body, bytes) else f"more than {limit} bytes"
-            text = (
-                f"Received response from {here} with status code {answer.status}. However, the request payload from {here} to "
-                f"{there} is {size}, which has exceeded the maximum limit of {limit / 2**20:g} MB."
-            )
-            raise _Failed("model-error", text, answer.status)
-        return _held(data)
+    def _make(self, head: bytes, source: Input, seconds: float, on_begin: Callable[[AsyncCall], None]) -> AsyncCall:
+        # A second attempt goes alone: it, or another one of its batch, may have killed its worker.
+        call = AsyncCall(head, source, seconds, on_begin, alone=self.claimed.attempt > 1)
+        call.expired = self._expired
+        return call
 
     def _expired(self) -> bool:
         return self.claimed.expires <= self._world.now()
@@ -268,16 +241,16 @@ class Exchange:
         self.timing.instance = call.lane.instance
         self._began(self)
 
-    def _head(self, content_type: str | None, *, last: bool = True) -> bytes:
+    def _given(self) -> Headers:
+        """The caller's headers, but for the content type."""
         claimed = self.claimed
         pairs = (
-            (b"content-type", content_type),
-            (b"accept", claimed.accept if last else None),
+            (b"accept", claimed.accept),
             (b"X-Amzn-SageMaker-Custom-Attributes", claimed.custom_attributes),
             (b"X-Amzn-SageMaker-Inference-Id", claimed.inference_id),
         )
         found = [(name, value.encode("latin-1", "replace")) for name, value in pairs if value is not None]
-        return pack_head([(name, value) for name, value in found if clean_value(value)])
+        return [(name, value) for name, value in found if clean_value(value)]
 
     def _silent(self, why: str) -> Outcome:
         container = self._container
@@ -301,8 +274,7 @@ class Exchange:
     async def _answered(self, slots: AsyncVariant, options: AsyncOptions, answer: Answer) -> Outcome:
         if not 200 <= answer.status < 300:
             raise await self._refusal(self._container, answer)
-        raw = dict(answer.headers).get(b"content-type", b"")
-        content_type = raw.decode("latin-1")
+        content_type = type_of(answer)
         where = parse_s3_uri(self.claimed.output_location)
         if where is None:
             raise _Failed("upload", f"The output location {self.claimed.output_location} is not an S3 address.")
@@ -324,7 +296,7 @@ class Exchange:
         return self.outcome("succeeded", status=answer.status, content_type=content_type, staged=staged, answer=kept.whole())
 
     async def _refusal(self, container: str, answer: Answer) -> _Failed:
-        said = answer.body if isinstance(answer.body, bytes) else await _beginning(answer.body, SAID)
+        said = answer.body if isinstance(answer.body, bytes) else await beginning(answer.body, SAID)
         side = "client" if 400 <= answer.status < 500 else "server"
         text = said[:SAID].decode("utf-8", "replace")
         quoted = text if len(text) <= QUOTED else text[:QUOTED] + "…"
@@ -339,19 +311,13 @@ class Exchange:
         return _Failed("upload", f"The answer could not be written to {location} (bucket {bucket}). {what}")
 
 
-def _begun(call: AsyncCall) -> None:
-    """A later container has it: the request had begun before."""
-
-
-def _held(data: bytes) -> Input:
-    """What is in memory, as a container's input."""
-    if len(data) <= MAX_BODY:
-        return Input(len(data), data)
-
-    async def pieces() -> AsyncIterator[bytes]:
-        yield data
-
-    return Input(len(data), None, pieces)
+def _overfull(error: Overfull) -> _Failed:
+    size = f"{error.size} bytes" if error.size is not None else f"more than {error.limit} bytes"
+    text = (
+        f"Received response from {error.container} with status code {error.status}. However, the request payload from "
+        f"{error.container} to {error.following} is {size}, which has exceeded the maximum limit of {error.limit / 2**20:g} MB."
+    )
+    return _Failed("model-error", text, error.status)
 
 
 class _Kept:
@@ -395,10 +361,3 @@ async def _small(reading: Reading) -> bytes:
     if reading.data is not None:
         return reading.data
     return b"".join([piece async for piece in reading.read(Span(0, reading.info.size))])
-
-
-async def _beginning(body: IncomingBody, most: int) -> bytes:
-    found = bytearray()
-    while len(found) < most and (piece := await body.piece()):
-        found += piece
-    return bytes(found)

@@ -6,18 +6,21 @@ containers. An instance that leaves the route table goes on until its walks are 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from time import perf_counter
 from typing import TYPE_CHECKING, cast
 
-from slipway.core.routing import SERIAL, Replica, Variant
+from slipway.core.routing import Variant
 from slipway.data.counters import VariantCounters
+from slipway.data.instances import Instance, Instances, same_pipeline
 from slipway.data.invoke import DIED, GONE, OVERLOADED, Call, Ticket
 from slipway.data.lanes import DataLimits, Lane
 from slipway.data.models import ModelSlots
 from slipway.data.slots import Slots, VariantSlots
-from slipway.data.walks import Walk, head_for
+from slipway.data.walks import Walk, clean_type, request_head
+from slipway_host.frames import unpack_head
 
 if TYPE_CHECKING:
     from slipway.data.several import GatewaySlots
@@ -42,7 +45,7 @@ class StageSlots(VariantSlots):
         "pipes",
     )
 
-    def __init__(self, owner: Slots, variant: Variant, limits: DataLimits, instance: Instance, index: int) -> None:
+    def __init__(self, owner: Slots, variant: Variant, limits: DataLimits, instance: SerialInstance, index: int) -> None:
         super().__init__(owner, variant.of_stage(index), limits)
         slots = instance.slots
         self.instance = instance
@@ -62,7 +65,7 @@ class StageSlots(VariantSlots):
 
     def head_for(self, given: bytes, before: bytes) -> bytes:
         """What the container is told, of the caller's head and of that of what it gets; `heads` is to be asked first."""
-        head = head_for(self, given, before)
+        head = request_head(unpack_head(given), clean_type(before), last=self.last, multi_model=self.multi_model)
         if len(self.heads) >= _CACHED:
             self.heads.clear()
         if len(given) + len(before) <= _CACHED_BYTES:
@@ -164,7 +167,7 @@ class ModelStage(StageSlots):
 
     __slots__ = ("models",)
 
-    def __init__(self, owner: Slots, variant: Variant, limits: DataLimits, instance: Instance, index: int) -> None:
+    def __init__(self, owner: Slots, variant: Variant, limits: DataLimits, instance: SerialInstance, index: int) -> None:
         super().__init__(owner, variant, limits, instance, index)
         self.models = ModelSlots(owner, self.variant, limits, cast("GatewaySlots", owner).loader)
         self.models.counters = self.counters
@@ -196,84 +199,53 @@ class ModelStage(StageSlots):
         self.models.retire()
 
 
-class Instance:
-    """One instance: its containers, in order."""
+class SerialInstance(Instance[StageSlots]):
+    """One instance; inside it are walks."""
 
-    def __init__(self, slots: SerialSlots, variant: Variant, replica: Replica) -> None:
-        self.id = replica.id
+    def __init__(self, slots: SerialSlots, alone: Variant) -> None:
+        super().__init__(alone.replicas[0].id)
         self.slots = slots
-        self.walks = 0
-        self.leaving = False
-        """Out of the table: nothing new comes."""
-        alone = _alone(variant, replica)
         self.stages = [
             (ModelStage if stage.multi_model else StageSlots)(slots.owner, alone, slots.limits, self, index)
-            for index, stage in enumerate(variant.stages)
+            for index, stage in enumerate(alone.stages)
         ]
         for stage, following in pairwise(self.stages):
             stage.following = following
-
-    @property
-    def ready(self) -> bool:
-        return all(stage.usable for stage in self.stages)
 
     def busy_behind(self, index: int) -> bool:
         """Something is with, or waits for, a later container."""
         return any(stage.waiting or stage.in_flight for stage in self.stages[index + 1 :])
 
-    def update(self, variant: Variant, replica: Replica) -> None:
-        alone = _alone(variant, replica)
-        for index, stage in enumerate(self.stages):
-            stage.update(alone.of_stage(index))
-
-    def leave(self) -> None:
-        self.leaving = True
-        for stage in self.stages:
-            if not stage.usable:
-                stage.give_up()
-
-    def close(self) -> None:
-        for stage in self.stages:
-            stage.retire()
-
-
-def _alone(variant: Variant, replica: Replica) -> Variant:
-    return Variant(
-        variant.name, variant.weight, (replica,), variant.container, variant.least_outstanding, SERIAL, variant.stages
-    )
-
 
 class SerialSlots(VariantSlots):
     """A variant whose instances are pipelines. It has no lanes itself."""
 
-    __slots__ = ("_instances", "_ready", "_turn_of_instances", "_walks", "pipes", "stages")
+    __slots__ = ("_instances", "_turn_of_instances", "_walks", "pipes", "stages")
 
     def __init__(self, owner: Slots, variant: Variant, limits: DataLimits) -> None:
         super().__init__(owner, variant, limits)
         self.stages = [VariantCounters() for _ in variant.stages]
         self.pipes = cast("GatewaySlots", owner).pipes
-        self._instances: dict[str, Instance] = {}
-        self._ready: list[Instance] = []
-        """Those whose containers are all there."""
+        self._instances: Instances[SerialInstance] = Instances(owner, functools.partial(SerialInstance, self))
         self._walks: dict[Call, Walk] = {}
         self._turn_of_instances = 0
 
     @property
     def waiting(self) -> int:
-        return len(self._waiting) + sum(stage.waiting for each in self._instances.values() for stage in each.stages)
+        return len(self._waiting) + sum(stage.waiting for each in self._instances for stage in each.stages)
 
     @property
     def in_flight(self) -> int:
         return len(self._walks)
 
     def fits(self, variant: Variant) -> bool:
-        return variant.mode == SERIAL and variant.stages == self.variant.stages
+        return same_pipeline(self.variant, variant)
 
     def containers_counters(self) -> Mapping[str, VariantCounters]:
         return {stage.name: counters for stage, counters in zip(self.variant.stages, self.stages, strict=True)}
 
     def multi_models(self) -> Iterable[ModelSlots]:
-        return [each for instance in self._instances.values() for stage in instance.stages for each in stage.multi_models()]
+        return [each for instance in self._instances for stage in instance.stages for each in stage.multi_models()]
 
     # ---- calls
 
@@ -292,29 +264,29 @@ class SerialSlots(VariantSlots):
             self._waiting[call] = perf_counter()
             self._patience(call)
 
-    def _set_out(self, call: Call, instance: Instance) -> None:
+    def _set_out(self, call: Call, instance: SerialInstance) -> None:
         call.bucket = bucket = self.owner.wheel.current
         bucket.add(call)
         self._walks[call] = walk = Walk(self, call, instance, self.limits.invoke_seconds)
-        instance.walks += 1
+        instance.inside += 1
         walk.begin()
 
-    def _choose_instance(self) -> Instance | None:
+    def _choose_instance(self) -> SerialInstance | None:
         """The one with the fewest walks."""
-        found = self._ready
+        found = self._instances.ready
         if len(found) == 1:
             return found[0]
-        best: Instance | None = None
+        best: SerialInstance | None = None
         self._turn_of_instances = turn = self._turn_of_instances + 1
         for offset in range(len(found)):
             instance = found[(turn + offset) % len(found)]
-            if best is None or instance.walks < best.walks:
+            if best is None or instance.inside < best.inside:
                 best = instance
         return best
 
     def look(self) -> None:
         """Containers came or went: serve who waits for an instance, if there is one now."""
-        self._ready = [each for each in self._instances.values() if each.ready]
+        self._instances.look()
         while self._waiting and (instance := self._choose_instance()) is not None:
             call, _ = self._waiting.popitem(last=False)
             call.untimed()
@@ -330,10 +302,7 @@ class SerialSlots(VariantSlots):
         """Its request is answered, failed, or with a caller who reads the last answer himself."""
         if self._walks.pop(walk.call, None) is None:
             return
-        instance = walk.instance
-        instance.walks -= 1
-        if instance.leaving and not instance.walks:
-            self._close(instance)
+        self._instances.left(walk.instance)
 
     def forget(self, call: Call) -> None:
         super().forget(call)
@@ -343,7 +312,7 @@ class SerialSlots(VariantSlots):
 
     def pump_stages(self) -> None:
         """Containers that were held up may go on."""
-        for instance in self._instances.values():
+        for instance in self._instances:
             for stage in instance.stages:
                 stage.pump_all()
 
@@ -351,36 +320,17 @@ class SerialSlots(VariantSlots):
 
     def update(self, variant: Variant) -> None:
         self.variant = variant
-        wanted = {replica.id: replica for replica in variant.replicas}
-        for id in [id for id in self._instances if id not in wanted]:
-            self._leave(self._instances.pop(id))
-        for id, replica in wanted.items():
-            instance = self._instances.get(id)
-            if instance is None:
-                instance = self._instances[id] = Instance(self, variant, replica)
-            instance.update(variant, replica)
+        self._instances.follow(variant)
         self.look()
 
     def retire(self) -> None:
         self.retired = True
-        for id in list(self._instances):
-            self._leave(self._instances.pop(id))
-        self._ready = []
+        self._instances.retire()
         waiting = list(self._waiting)
         self._waiting.clear()
         for call in waiting:
             call.untimed()
             call.failed(GONE)
-
-    def _leave(self, instance: Instance) -> None:
-        self.owner.leaving.add(instance.id)
-        instance.leave()
-        if not instance.walks:
-            self._close(instance)
-
-    def _close(self, instance: Instance) -> None:
-        instance.close()
-        self.owner.left(instance.id)
 
 
 class Pipes:

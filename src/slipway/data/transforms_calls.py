@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import functools
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from slipway.core.transforms import TransformOptions
 from slipway.data import invoke
 from slipway.data.asynchronous_calls import UNBEGUN, UNSENT, Answer, AsyncCall, Input, Silent
 from slipway.data.asynchronous_places import AsyncVariant
+from slipway.data.asynchronous_walks import AsyncWalk, Overfull, beginning, type_of
 from slipway.data.transforms_places import TransformCall
-from slipway.http.body import IncomingBody
 from slipway.http.messages import BodyTooLarge
 from slipway.http.render import clean_value
-from slipway_host.frames import pack_head
+
+T = TypeVar("T")
 
 MOST_ANSWER = 256 * 1024 * 1024
 """Bytes of the answer to one batch."""
@@ -46,8 +47,7 @@ class Result(NamedTuple):
 class Caller:
     """Requests of one job at one instance. Raises Refused, Gone; InputBroke for a stream.
 
-    In a pipeline each container's answer is the next one's request, its content type included; Accept goes to the last one
-    alone (containers.md 6.2).
+    In a pipeline a request goes through all containers (`data.asynchronous_walks`), within one time limit.
     """
 
     def __init__(self, stages: Sequence[AsyncVariant], options: TransformOptions) -> None:
@@ -68,16 +68,9 @@ class Caller:
         raise AssertionError  # the last try returns or raises
 
     async def _once(self, payload: bytes | bytearray) -> Result:
-        result = await self._at(0, payload, self._options.content_type or "")
-        for index in range(1, len(self._stages)):
-            result = await self._at(index, *result)
-        return result
-
-    async def _at(self, index: int, payload: bytes | bytearray, content_type: str) -> Result:
-        """The whole answer of one container."""
         if isinstance(payload, bytearray):  # large: in pieces, as the container takes them
-            return await self._held(index, content_type, Input(len(payload), None, functools.partial(_sent, payload)))
-        return await self._held(index, content_type, Input(len(payload), payload))
+            return await self._asked(Input(len(payload), None, functools.partial(_sent, payload)), _whole)
+        return await self._asked(Input(len(payload), payload), _whole)
 
     async def stream(
         self, size: int | None, open_input: Callable[[], AsyncIterator[bytes]], write: Callable[[bytes, str], Awaitable[None]]
@@ -86,71 +79,50 @@ class Caller:
 
         In a pipeline the answers between containers are held whole.
         """
-        source, content_type = Input(size, None, open_input), self._options.content_type or ""
-        last = len(self._stages) - 1
-        for index in range(last):
-            between = await self._held(index, content_type, source)
-            body, content_type = between
-            source = Input(len(body), None, functools.partial(_sent, body))
-        call = self._call(last, content_type, source)
-        try:
-            answer = await self._answer(last, call)
-            content_type = self._content_type(answer)
-            if isinstance(answer.body, bytes):
-                await write(answer.body, content_type)
+
+        async def handed_on(answer: Answer) -> None:
+            content_type, body = type_of(answer), answer.body
+            if isinstance(body, bytes):
+                await write(body, content_type)
                 return
-            while piece := await answer.body.piece():
+            while piece := await body.piece():
                 await write(piece, content_type)
-        except Silent as silent:
-            raise self._silent(last, silent.why) from silent
-        finally:
-            call.cancel()
 
-    async def _held(self, index: int, content_type: str, source: Input) -> Result:
-        call = self._call(index, content_type, source)
+        await self._asked(Input(size, None, open_input), handed_on)
+
+    async def _asked(self, source: Input, take: Callable[[Answer], Awaitable[T]]) -> T:
+        """What `take` makes of the last container's answer."""
+        options = self._options
+        accept = (options.accept or "").encode("latin-1", "replace")
+        given = [(b"accept", accept)] if accept and clean_value(accept) else []
+        walk = AsyncWalk(self._stages, given, options.timeout, self._began, between=MOST_ANSWER, make=TransformCall)
         try:
-            answer = await self._answer(index, call)
-            body = answer.body if isinstance(answer.body, bytes) else await answer.body.read(MOST_ANSWER)
-            return Result(body, self._content_type(answer))
+            answer = await walk.run(options.content_type, source)
+            if not 200 <= answer.status < 300:
+                raise await self._refusal(walk.stage, answer)
+            return await take(answer)
         except Silent as silent:
-            raise self._silent(index, silent.why) from silent
-        except BodyTooLarge as error:
-            raise self._silent(index, invoke.TOO_LARGE) from error
+            raise self._silent(walk.stage, silent.why) from silent
+        except (BodyTooLarge, Overfull) as error:
+            raise self._silent(walk.stage, invoke.TOO_LARGE) from error
         finally:
-            call.cancel()
-
-    def _call(self, index: int, content_type: str, source: Input) -> AsyncCall:
-        last = index == len(self._stages) - 1
-        pairs = ((b"content-type", content_type), (b"accept", self._options.accept if last else None))
-        found = [(name, value.encode("latin-1", "replace")) for name, value in pairs if value]
-        head = pack_head([(name, value) for name, value in found if clean_value(value)])
-        return TransformCall(head, source, self._options.timeout, self._began if index == 0 else _untold)
+            walk.cancel()
 
     def _began(self, call: AsyncCall) -> None:
         self.requests += 1
 
-    async def _answer(self, index: int, call: AsyncCall) -> Answer:
-        slots = self._stages[index]
-        slots.submit(call)
-        answer = await call.answer
-        if call.began is not None:
-            slots.measured(max(call.ended - call.began, 0.0))
-        if not 200 <= answer.status < 300:
-            raise await self._refusal(index, answer)
-        return answer
-
-    def _from(self, index: int) -> str:
+    def _from(self, stage: AsyncVariant) -> str:
         """Which container, where there are several."""
-        return f" (container {self._stages[index].variant.container})" if len(self._stages) > 1 else ""
+        return f" (container {stage.variant.container})" if len(self._stages) > 1 else ""
 
-    async def _refusal(self, index: int, answer: Answer) -> Refused:
-        said = answer.body if isinstance(answer.body, bytes) else await _beginning(answer.body)
+    async def _refusal(self, stage: AsyncVariant, answer: Answer) -> Refused:
+        said = answer.body if isinstance(answer.body, bytes) else await beginning(answer.body, SAID)
         text = said[:SAID].decode("utf-8", "replace")
         if 400 <= answer.status < 500:
-            return Refused(f"ClientError: {answer.status}{self._from(index)}", True, text)
-        return Refused(f"Bad HTTP status received from algorithm: {answer.status}{self._from(index)}", False, text)
+            return Refused(f"ClientError: {answer.status}{self._from(stage)}", True, text)
+        return Refused(f"Bad HTTP status received from algorithm: {answer.status}{self._from(stage)}", False, text)
 
-    def _silent(self, index: int, why: str) -> Exception:
+    def _silent(self, stage: AsyncVariant, why: str) -> Exception:
         if why in (invoke.GONE, UNSENT, UNBEGUN, invoke.NO_CAPACITY, invoke.OVERLOADED):
             return Gone()
         if why == invoke.TIMEOUT:
@@ -162,25 +134,15 @@ class Caller:
             detail = "its answer is too large"
         else:
             detail = "the model process exited while it handled the request"
-        return Refused(f"Unable to get response from algorithm{self._from(index)}: {detail}", False)
-
-    @staticmethod
-    def _content_type(answer: Answer) -> str:
-        return dict(answer.headers).get(b"content-type", b"").decode("latin-1")
+        return Refused(f"Unable to get response from algorithm{self._from(stage)}: {detail}", False)
 
 
-async def _sent(payload: bytes | bytearray) -> AsyncIterator[bytes]:
+async def _whole(answer: Answer) -> Result:
+    body = answer.body
+    return Result(body if isinstance(body, bytes) else await body.read(MOST_ANSWER), type_of(answer))
+
+
+async def _sent(payload: bytearray) -> AsyncIterator[bytes]:
     view = memoryview(payload)
     for at in range(0, len(payload), 256 * 1024):
         yield bytes(view[at : at + 256 * 1024])
-
-
-async def _beginning(body: IncomingBody) -> bytes:
-    found = bytearray()
-    while len(found) < SAID and (piece := await body.piece()):
-        found += piece
-    return bytes(found)
-
-
-def _untold(call: AsyncCall) -> None:
-    """Requests are counted at the first container."""

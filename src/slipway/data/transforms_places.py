@@ -16,7 +16,6 @@ from slipway.data.asynchronous_places import FOREIGN, AsyncVariant
 from slipway.data.lanes import FOREIGN_CONCURRENCY, Lane, WorkerLane
 from slipway.data.slots import Slots
 from slipway.http.client import Pool, PoolLimits
-from slipway_host.frames import MAX_BODY
 
 AHEAD_SECONDS = 1.0
 """Batches are sent ahead while they take less than this: the pause that it saves is a hundredth of that."""
@@ -91,7 +90,7 @@ class TransformVariant(AsyncVariant):
 
 def framed(call: AsyncCall, lane: WorkerLane) -> bool:
     """Whether it travels as a frame."""
-    return call.framed and lane.speaks_frames and len(call.body) <= MAX_BODY
+    return call.framed and lane.speaks_frames
 
 
 class TransformSlots(Slots):

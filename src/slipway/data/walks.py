@@ -13,13 +13,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from slipway.data.invoke import DIED, GONE, Call, Oversize
+from slipway.http.messages import Headers
 from slipway.http.render import clean_value
 from slipway_host.frames import pack_head, unpack_head
 
 if TYPE_CHECKING:
-    from slipway.data.pipelines import Instance, SerialSlots, StageSlots
+    from slipway.data.pipelines import SerialInstance, SerialSlots, StageSlots
 
-_CONTENT_TYPE = b"content-type"
+CONTENT_TYPE = b"content-type"
 _ACCEPT = b"accept"
 TARGET_MODEL = b"x-amzn-sagemaker-target-model"
 
@@ -30,7 +31,7 @@ class Walk(Call):
 
     __slots__ = ("_given", "_held", "_since", "_slots", "_spent", "call", "deadline", "instance", "stage")
 
-    def __init__(self, slots: SerialSlots, call: Call, instance: Instance, seconds: float) -> None:
+    def __init__(self, slots: SerialSlots, call: Call, instance: SerialInstance, seconds: float) -> None:
         """`seconds`: how long the whole of it may take."""
         # Call's own part is repeated here: made for every request, it is to cost no second call
         self.framed = True
@@ -148,20 +149,16 @@ class Walk(Call):
             self.stage.pipes.release(held)
 
 
-def head_for(stage: StageSlots, given: bytes, before: bytes) -> bytes:
-    """What a container is told: the type of what it gets, which `before` tells, and of the caller's headers those that are for
-    it."""
+def request_head(given: Headers, content_type: bytes | None, *, last: bool, multi_model: bool = False) -> bytes:
+    """What a container is told: the type of what it gets, and of the caller's headers those that are for it."""
     kept = [
         (name, value)
-        for name, value in unpack_head(given)
-        if name.lower() != _CONTENT_TYPE
-        and (stage.last or name.lower() != _ACCEPT)
-        and (stage.multi_model or name.lower() != TARGET_MODEL)
+        for name, value in given
+        if (lower := name.lower()) != CONTENT_TYPE and (last or lower != _ACCEPT) and (multi_model or lower != TARGET_MODEL)
     ]
-    content_type = _content_type(before)
-    return pack_head(kept if content_type is None else [(_CONTENT_TYPE, content_type), *kept])
+    return pack_head(kept if content_type is None else [(CONTENT_TYPE, content_type), *kept])
 
 
-def _content_type(head: bytes) -> bytes | None:
-    """One that would break the next request's head counts as none."""
-    return next((value for name, value in unpack_head(head) if name.lower() == _CONTENT_TYPE and clean_value(value)), None)
+def clean_type(head: bytes) -> bytes | None:
+    """The content type that a packed head tells. One that would break the next request's head counts as none."""
+    return next((value for name, value in unpack_head(head) if name.lower() == CONTENT_TYPE and clean_value(value)), None)

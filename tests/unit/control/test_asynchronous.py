@@ -12,7 +12,7 @@ import pytest
 
 from slipway.backing.objects_blobs import Blobs
 from slipway.backing.objects_digests import Digests
-from slipway.core.asynchronous import AsyncOptions, Outcome, Staged
+from slipway.core.asynchronous import AsyncOptions, Outcome, Spent, Staged
 from slipway.link import claims
 from slipway.link.channel import LinkError
 from slipway.link.claims import Claim, Started
@@ -114,6 +114,22 @@ async def test_outcomes_are_counted_and_failures_logged(site: Site, one: FakeDis
     page = site.logs.get("1", "eu-central-1", "/aws/sagemaker/Endpoints/Echo", "AllTraffic/i-0/data-log", from_head=True)
     lines = [event.message for event in page.events]
     assert [line.partition(":[sagemaker logs] ")[2] for line in lines] == ["[bad] It said no.", "[lost input] No such key."]
+
+
+async def test_each_container_of_a_pipeline_has_metrics(site: Site, one: FakeDispatcher) -> None:
+    await one.accept(request(), request())
+    good, bad = await one.claim(2)
+    took = (Spent("first", 1.0, 0.5, 200), Spent("second", 2.0, 0.25, 200))
+    await one.settle(succeeded(good, containers=took), failed(bad, containers=(Spent("first", 3.0, 0.0, 415),)))
+    first, second = {**SIDE, "ContainerName": "first"}, {**SIDE, "ContainerName": "second"}
+    for side, count, latency, overhead, bad_ones in ((first, 2, 4e6, 0.5e6, 1), (second, 1, 2e6, 0.25e6, 0)):
+        assert site.counted("Invocations", **side) == (count, count)
+        assert site.counted("ContainerLatency", **side) == (latency, count)
+        assert site.counted("OverheadLatency", **side) == (overhead, count)
+        assert site.counted("Invocation4XXErrors", **side) == (bad_ones, count)
+        assert site.counted("Invocation5XXErrors", **side) == (0, count)
+        assert site.counted("InvocationModelErrors", **side) == (bad_ones, count)
+    assert site.counted("ContainerLatency", **SIDE) is None
 
 
 async def test_backlog_metrics_with_their_zeros(site: Site, one: FakeDispatcher) -> None:

@@ -40,6 +40,29 @@ async def test_there_and_back(tmp_path: Path) -> None:
         assert timeouts[0] == 7000 >= timeouts[1] >= timeouts[2]
 
 
+async def test_what_each_container_took_is_told(tmp_path: Path) -> None:
+    async def slow(asked: Asked) -> Told:
+        await asyncio.sleep(0.1)
+        return Told(body=asked.body)
+
+    async def refuses(asked: Asked) -> Told:
+        return Told(415)
+
+    async with workers(tmp_path, 2) as (first, second), stack(tmp_path) as found:
+        first.answer = slow
+        serve(found, [first, second])
+        one, two = (await outcome_of(found)).containers
+        assert (one.container, one.status, two.container, two.status) == ("c1", 200, "c2", 200)
+        assert one.seconds > 0.1 > two.seconds > 0
+        first.answer = refuses
+        (one,) = (await outcome_of(found)).containers
+        assert (one.container, one.status) == ("c1", 415)
+        first.answer, second.answer = adding("one"), Gate()
+        one, two = (await outcome_of(found, timeout=1)).containers
+        assert (one.status, two.container, two.status) == (200, "c2", 0)
+        assert two.seconds > 0.5
+
+
 async def test_many_go_through_two_instances_and_each_stays_in_one(tmp_path: Path) -> None:
     async with workers(tmp_path, 4) as found_workers, stack(tmp_path) as found:
         for worker, name in zip(found_workers, "abcd", strict=True):

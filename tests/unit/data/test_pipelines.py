@@ -145,7 +145,7 @@ async def test_containers_that_speak_only_http(tmp_path: Path) -> None:
 async def test_a_walk_stays_on_its_instance_and_walks_spread(tmp_path: Path) -> None:
     async with site(tmp_path) as found:
         variant = found.serve(1, await found.instance("i-1"), await found.instance("i-2"))
-        await until(lambda: all(each.ready for each in variant._instances.values()))  # type: ignore[attr-defined]
+        await until(lambda: all(each.ready for each in variant._instances))  # type: ignore[attr-defined]
         callers = [Caller(b"%d" % number) for number in range(8)]
         for caller in callers:
             variant.submit(caller)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -14,7 +15,7 @@ from slipway.core.routing import Endpoint, Replica, RouteTable, Variant, endpoin
 from slipway.core.transforms import TransformOptions
 from slipway.data import transforms_places
 from slipway.data.lanes import DataLimits
-from slipway.data.transforms_calls import Caller, Refused
+from slipway.data.transforms_calls import Caller, Refused, Result
 from slipway.data.transforms_places import TransformSlots, TransformVariant
 from slipway_host.frames import MAX_BODY
 from tests.unit.data.workers import Asked, Told, Worker, workers
@@ -124,3 +125,20 @@ async def test_what_kills_workers_while_it_arrives_is_given_up(tmp_path: Path, m
                 await Caller([places], OPTIONS).ask(b"x" * LARGE, 0)
     finally:
         await worker.kill()
+
+
+async def test_a_pipelines_request_has_one_time_limit(tmp_path: Path) -> None:
+    async def slow(asked: Asked) -> Told:
+        await asyncio.sleep(0.2)
+        return Told(head=[(b"content-type", b"text/first")], body=asked.body)
+
+    options = replace(OPTIONS, timeout=10, content_type="text/csv", accept="a/b")
+    async with workers(tmp_path, 2) as (one, two), instance(one) as first, instance(two) as second:
+        one.answer = slow
+        assert await Caller([first, second], options).ask(b"x", 0) == Result(b"x", "text/plain")
+        assert (one.asked[0].timeout, two.asked[0].timeout <= 9800) == (10_000, True)
+        assert one.asked[0].head == [(b"content-type", b"text/csv")]
+        assert two.asked[0].head == [(b"content-type", b"text/first"), (b"accept", b"a/b")]
+        two.answer = Gate().answer
+        with pytest.raises(Refused, match=r"container .* did not answer within 1 s"):
+            await Caller([first, second], replace(options, timeout=1)).ask(b"x", 0)
