@@ -60,7 +60,8 @@ async def test_the_next_batch_waits_at_the_worker_that_is_at_one(tmp_path: Path,
         await until(lambda: sum(lane.busy for lane in places.lanes) == 2)
         assert sorted(lane.busy for lane in places.lanes) == [0, 2], "MaxConcurrentTransforms=1: one worker is at work"
         assert places.waiting == 1
-        await until(lambda: sum(len(worker.asked) for worker in found) == 1)
+        await until(lambda: caller.requests > 0)
+        assert sum(len(worker.asked) for worker in found) == 1
         assert caller.requests == 1, "what is ahead has not begun"
         gate.open.set()
         answers = await asyncio.gather(*asking)
