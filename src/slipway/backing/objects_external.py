@@ -17,6 +17,7 @@ from datetime import datetime
 from email.utils import format_datetime
 from typing import IO, TYPE_CHECKING, Any
 
+from slipway.backing import objects_external_content as content
 from slipway.backing.objects import (
     ALWAYS,
     PLAIN,
@@ -36,7 +37,7 @@ from slipway.backing.objects import (
     Write,
 )
 from slipway.backing.objects_errors import disk_error, no_such_bucket, no_such_key, s3_error
-from slipway.backing.objects_external_clients import THREADS, called, connect, store_of, translated
+from slipway.backing.objects_external_clients import THREADS, called, connect, store_of
 from slipway.backing.objects_promises import PIECE, PromisedBody
 from slipway.core.s3_events import SLIPWAY, Origin, Rule
 from slipway.wire.errors import AwsError
@@ -44,26 +45,10 @@ from slipway.wire.errors import AwsError
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-CHUNK = 8 * 1024 * 1024
-"""Content up to this many bytes goes in one request; more as parts of this size."""
-
-CONCURRENCY = 3
-"""Chunks of one put on their way at a time: what bounds its memory."""
-
 LAST = "\U0010ffff"
 """Sorts after every other character, in UTF-8 octets as well."""
 
-_ATTRIBUTES = {
-    "ContentType": "Content-Type",
-    "CacheControl": "Cache-Control",
-    "ContentDisposition": "Content-Disposition",
-    "ContentEncoding": "Content-Encoding",
-    "ContentLanguage": "Content-Language",
-    "StorageClass": "Storage-Class",
-}
-"""Our names of an object's headers, and obstore's."""
-
-_HEADERS = (*_ATTRIBUTES, "WebsiteRedirectLocation", "ServerSideEncryption", "SSEKMSKeyId")
+_HEADERS = (*content.ATTRIBUTES, "WebsiteRedirectLocation", "ServerSideEncryption", "SSEKMSKeyId")
 
 
 class ExternalObjects(Objects):
@@ -150,19 +135,12 @@ class ExternalObjects(Objects):
         return _to_info(bucket, key, found)
 
     async def open(self, bucket: str, key: str, *, account: str | None = None) -> Reading:
-        check_carried(key)
+        content.check_carried(key)
         return _ExternalReading(await self.find(bucket, key, account=account), self)
 
-    async def whole(self, info: ObjectInfo) -> AsyncIterator[bytes]:
+    def whole(self, info: ObjectInfo) -> AsyncIterator[bytes]:
         """All bytes of the object as it was found."""
-        import obstore  # noqa: PLC0415 - 15 MB that the embedded store does not need
-
-        try:
-            found = await obstore.get_async(self._store(info.bucket), info.key, options={"if_match": f'"{info.etag}"'})
-            async for piece in found.stream(min_chunk_size=PIECE):
-                yield bytes(piece)
-        except (obstore.exceptions.BaseError, OSError) as error:
-            raise translated(error) from error
+        return content.whole(self._store(info.bucket), info)
 
     async def ranged(self, info: ObjectInfo, span: Span) -> AsyncIterator[bytes]:
         """Some bytes of the object as it was found."""
@@ -189,14 +167,15 @@ class ExternalObjects(Objects):
         origin: Origin = SLIPWAY,
     ) -> ObjectInfo:
         self._admit(account)
-        check_carried(key)
+        content.check_carried(key)
         promised = PromisedBody(body, write)
-        head = await promised.first(CHUNK)
+        head = await promised.first(content.CHUNK)
         if head is None and condition != ALWAYS:
             raise s3_error(
-                "NotImplemented", f"Conditional writes of more than {CHUNK} bytes are not implemented for an external S3."
+                "NotImplemented",
+                f"Conditional writes of more than {content.CHUNK} bytes are not implemented for an external S3.",
             )
-        answer = await _put(self._store(bucket), bucket, key, head, promised, attributes, condition)
+        answer = await content.put(self._store(bucket), bucket, key, head, promised, attributes, condition)
         info = await self.find(bucket, key)
         etag = (answer.get("e_tag") or info.etag).strip('"')
         return ObjectInfo(
@@ -290,7 +269,7 @@ class ExternalObjects(Objects):
     async def put_part(self, upload: Upload, number: int, body: bytes | Source, *, write: Write = UNPROMISED) -> Part:
         promised = PromisedBody(body, write)
         loop = asyncio.get_running_loop()
-        with tempfile.SpooledTemporaryFile(CHUNK) as spool:  # seekable, so that the client can sign and retry it
+        with tempfile.SpooledTemporaryFile(content.CHUNK) as spool:  # seekable, so that the client can sign and retry it
             try:
                 async for piece in promised:
                     await loop.run_in_executor(self._pool, spool.write, piece)
@@ -409,46 +388,6 @@ class _ExternalReading(Reading):
 
     def close(self) -> None:
         """Nothing is held."""
-
-
-async def _put(
-    store: S3Store, bucket: str, key: str, head: bytes | None, body: PromisedBody, attributes: Attributes, condition: Condition
-) -> Mapping[str, Any]:
-    import obstore  # noqa: PLC0415 - as elsewhere here
-
-    uncarried = sorted(set(attributes.headers) - set(_ATTRIBUTES))
-    if uncarried:
-        raise s3_error("NotImplemented", f"An external S3 is not given {', '.join(uncarried)} of an object.")
-    named: dict[str, str] = {_ATTRIBUTES[name]: value for name, value in attributes.headers.items()}
-    mode: Any = (
-        "create" if condition.if_none_match else {"e_tag": f'"{condition.if_match}"'} if condition.if_match else "overwrite"
-    )
-    try:
-        return await obstore.put_async(
-            store,
-            key,
-            body if head is None else head,
-            attributes={**named, **attributes.metadata},
-            tags=dict(attributes.tags) or None,
-            mode=mode,
-            use_multipart=head is None,
-            chunk_size=CHUNK,
-            max_concurrency=CONCURRENCY,
-        )
-    except FileNotFoundError as error:  # what obstore raises for 404
-        raise no_such_bucket(bucket) from error
-    except (obstore.exceptions.BaseError, OSError) as error:
-        raise translated(error) from error
-
-
-def check_carried(key: str) -> None:
-    """obstore normalises keys as if they were paths; one that it would change is refused by name."""
-    if any(part in ("", ".", "..") for part in key.split("/")):
-        raise s3_error(
-            "NotImplemented",
-            "A key with an empty part, `.` or `..` between slashes cannot be carried to the external S3.",
-            Key=key,
-        )
 
 
 def _seconds(moment: datetime | None) -> float:

@@ -16,7 +16,8 @@ import pytest
 
 from slipway.backing.objects import Attributes, ChosenPart, Completion, Condition, Span, Write
 from slipway.backing.objects_digests import encode
-from slipway.backing.objects_external import CHUNK, ExternalObjects
+from slipway.backing.objects_external import ExternalObjects
+from slipway.backing.objects_external_content import CHUNK
 from slipway.backing.objects_staging import ExternalStaging
 from slipway.wire.errors import AwsError
 from tests.deadlines import PATIENCE
