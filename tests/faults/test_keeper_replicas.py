@@ -30,8 +30,8 @@ async def main():
     service = ObjectService(folder / "o.sock")
     await service.start()
     keeper = Keeper(make_tools(folder, service, sandbox=Sandbox.probe(str(folder / "etc")), cgroups=Cgroups(0, {}, "none")))
-    ready = asyncio.Event()
-    keeper.subscribe(lambda state: state.phase == "ready" and (print(state.pid, flush=True), ready.set()))
+    told = {"ready": lambda state: state.pid, "exited": lambda state: state.failure}
+    keeper.subscribe(lambda state: state.phase in told and print(told[state.phase](state), flush=True))
     await keeper.start(make_spec(environment={"HOW": "fork"}))
     await asyncio.sleep(600)
 
@@ -63,7 +63,8 @@ def test_replicas_die_with_their_keeper(folder: Path) -> None:
     assert python_prefix()
     keeper = subprocess.Popen([sys.executable, "-c", KEEPER, str(folder)], stdout=subprocess.PIPE, text=True)
     assert keeper.stdout is not None
-    assert int(keeper.stdout.readline()) > 0
+    said = keeper.stdout.readline()
+    assert said.strip().isdigit(), said
     config = str(folder / "r" / "i-1")
     alive = processes(config)
     assert len(alive) >= 3  # bubblewrap, the host, and its child
