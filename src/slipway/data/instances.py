@@ -85,6 +85,7 @@ class Instances(Generic[I]):
     def follow(self, variant: Variant) -> None:
         """A new table."""
         wanted = {replica.id: replica for replica in variant.replicas}
+        self.ready = [each for each in self.ready if each.id in wanted]  # who has to leave one chooses among these
         for id in [id for id in self._all if id not in wanted]:
             self._leave(self._all.pop(id))
         for id, replica in wanted.items():
@@ -97,9 +98,9 @@ class Instances(Generic[I]):
 
     def retire(self) -> None:
         """The variant is no longer in the table."""
+        self.ready = []
         for id in list(self._all):
             self._leave(self._all.pop(id))
-        self.ready = []
 
     def left(self, instance: I) -> None:
         """A request is not inside any more."""

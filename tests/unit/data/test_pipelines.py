@@ -328,6 +328,31 @@ async def test_an_instance_whose_container_is_gone_does_not_hold_its_walks(tmp_p
         await until(lambda: found.slots.busy_removed() == [])
 
 
+async def test_who_must_choose_again_when_all_instances_leave_waits_for_another(tmp_path: Path) -> None:
+    """One waits in the second instance for a worker that is gone; the first one, which was free, leaves a moment before."""
+
+    async def hangs(asked: Asked) -> Told:
+        await asyncio.Event().wait()
+        return Told()
+
+    async with site(tmp_path) as found:
+        variant = found.serve(1, await found.instance("i-1"), await found.instance("i-2", {"first": hangs}))
+        await until(lambda: all(each.ready for each in variant._instances))  # type: ignore[attr-defined]
+        callers = [Caller() for _ in range(4)]
+        for caller in callers:
+            variant.submit(caller)
+        await until(lambda: sum(caller.told.is_set() for caller in callers) == 2)
+        await found.workers["i-2", "first"].kill()
+        await until(lambda: sum(caller.told.is_set() for caller in callers) == 3)
+        (last,) = [caller for caller in callers if not caller.told.is_set()]
+        found.serve(2)
+        assert (variant.waiting, last.why) == (1, None)
+        found.serve(3, await found.instance("i-3"))
+        await asyncio.wait_for(last.told.wait(), PATIENCE)
+        assert last.answer is not None
+        assert sorted(caller.why or "" for caller in callers) == ["", "", "", DIED]
+
+
 async def test_requests_wait_for_an_instance_that_is_complete(tmp_path: Path) -> None:
     async with site(tmp_path) as found:
         variant = found.serve(1)
