@@ -56,9 +56,9 @@ from slipway.link.routes import RouteFeed
 from slipway.link.start import die_with_parent, read_start
 from slipway.roles import control_async, credentials, events, lease
 from slipway.roles.control_async import AsyncParts
+from slipway.roles.control_keys import KEYS, ControlKeys
 from slipway.roles.control_transforms import TransformParts
 from slipway.services import World, slipway_metrics
-from slipway.services.authenticate import Keys
 from slipway.services.dispatch import Dispatcher
 from slipway.services.runtime.invoke_async import Acceptor
 from slipway.services.served import MODULES, SERVICES
@@ -67,7 +67,6 @@ from slipway.store import keys, leases, topics
 from slipway.store.db import Db, StoreError
 from slipway.store.jobs_settle import Rules
 from slipway.store.leases import LeaseLost
-from slipway.wire import signatures
 from slipway.wire.errors import AwsError
 from slipway.wire.models import ServiceModels
 from slipway.wire.route import Router
@@ -75,12 +74,7 @@ from slipway.wire.route import Router
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
-KEYS = "keys"
 HOUSEKEEPING = "housekeeping"
-KEYS_SECONDS = 60.0
-"""How often keys are read again, should nobody have told of a change."""
-KEYS_REACH_SECONDS = 2.0
-"""How long the answer with fresh credentials waits for gateways to know them; one that hangs must not hold it up for ever."""
 HOUSEKEEPING_SECONDS = 3600.0
 HOUSEKEEPING_DELAY = 60.0
 EXPIRED_SECONDS = 86_400.0
@@ -133,8 +127,6 @@ class Control:
         self.db = db
         self.lease_lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._token = token
-        self._live: list[Key] = [key]
-        self._reading_keys = asyncio.Lock()
         self._reconciling = False
         self._tasks: list[asyncio.Task[None]] = []
         self._link: channel.Server | None = None
@@ -161,10 +153,10 @@ class Control:
             drain_seconds=max(settings.limits.invoke_seconds, settings.limits.stream_seconds) + 10,
             async_drain_seconds=settings.limits.async_timeout_seconds + 60,
         )
+        self.keys = ControlKeys(settings, db, self.routes, self._feed, self.reconciler.wake, key)
         self.instances = Instances(keeper, self.reconciler.wake, time.time, settings.stop_grace_seconds)
         self.endpoints = self._make_endpoints()
         self.autoscaler = self._make_autoscaler()
-        self.keys = Keys(db, time.time)
         seal = Signer(settings.data_dir, settings.local_url)
         self.deliveries = Deliveries(db, seal, guard(settings.notify_allow, loopback=settings.on_loopback), time.time)
         rules = control_async.rules(settings, self.objects, seal)
@@ -191,7 +183,7 @@ class Control:
         self._kinds = self._make_kinds()
         """What the reconciler is woken for (`wake(kind, key)`), who sees to it, and seconds until the next time (or None)."""
         router = Router(ServiceModels(SERVICES))
-        self.server = Server(Dispatcher(self.world, router, MODULES, self.keys), limits=HttpLimits())
+        self.server = Server(Dispatcher(self.world, router, MODULES, self.keys.callers), limits=HttpLimits())
 
     def _make_endpoints(self) -> Endpoints:
         settings = self.settings
@@ -205,14 +197,14 @@ class Control:
                     machine=machine(),
                     memory_bound=settings.replica_memory_bytes,
                     start_seconds=settings.limits.start_seconds,
-                    presign=self._presign,
+                    presign=self.keys.presign,
                 ),
                 wake=self.reconciler.wake,
                 changes=self.changes,
                 now=time.time,
                 new_id=lambda: f"i-{secrets.token_hex(9)[:17]}",
                 new_token=lambda: secrets.token_urlsafe(32),
-                keys_gone=self._keys_gone,
+                keys_gone=self.keys.gone,
                 gone=self._endpoint_gone,
             ),
             self.routes,
@@ -225,7 +217,9 @@ class Control:
         link = ModelLinkServer(lambda ask: desk.ask(ask), lambda done: desk.done(done))
         self._model_link = link
         seconds = self.settings.limits.model_load_seconds
-        desk = ModelDesk(models.Surroundings(self._client, self._head, self._presign, self.routes.entries, link.tell, seconds))
+        desk = ModelDesk(
+            models.Surroundings(self._client, self._head, self.keys.presign, self.routes.entries, link.tell, seconds)
+        )
         if isinstance(self.objects, EmbeddedObjects):
             self.objects.written = desk.written
         return desk
@@ -254,7 +248,7 @@ class Control:
             now=time.time,
             wake=self.reconciler.wake,
             changed=self.changes.wait,
-            keys_changed=self._keys_changed,
+            keys_changed=self.keys.changed,
             seal=seal,
             async_rules=rules,
             async_arrived=lambda places: self.asynchronous.link.arrived(places),
@@ -268,7 +262,7 @@ class Control:
         return {
             KIND: self.endpoints.reconcile,
             STRAY: self._stray,
-            KEYS: self._keep_keys,
+            KEYS: self.keys.reconcile,
             HOUSEKEEPING: self._keep_house,
             alarms.KIND: self.alarms.reconcile,
             autoscaler.KIND: self.autoscaler.reconcile,
@@ -302,7 +296,7 @@ class Control:
         if isinstance(self._feed, RouteFeed):
             self._link = await channel.serve(self.settings.link_socket, self._attach)
         self.asynchronous.start()
-        await self._publish_keys()  # before there can be a table: gateways refuse whose key it has not
+        await self.keys.publish()  # before there can be a table: gateways refuse whose key it has not
         self.reconciler.wake(KEYS, "")
         asyncio.get_running_loop().call_later(HOUSEKEEPING_DELAY, self.reconciler.wake, HOUSEKEEPING, "")
         self._tasks.append(asyncio.create_task(self.deliveries.run()))
@@ -391,10 +385,6 @@ class Control:
         await self.instances.stop_stray(id)
         return None
 
-    async def _keep_keys(self, _key: str) -> float | None:
-        await self._publish_keys()
-        return KEYS_SECONDS
-
     async def _keep_house(self, _key: str) -> float | None:
         await self.db.write(lambda c: keys.purge(c, time.time() - EXPIRED_SECONDS))
         while await self.db.write(lambda c: topics.purge(c, time.time())):
@@ -410,38 +400,12 @@ class Control:
         found = [*await self.endpoints.all(), *await self.autoscaler.all(), *await self.transforms.jobs.all()]
         return [*found, (asynchronous.KIND, ""), (queue_sweep.KIND, "")]
 
-    async def _publish_keys(self) -> int:
-        """Read the keys and enter them in the route table, whose version it returns."""
-        async with self._reading_keys:  # of two that read at once, the older reading must not be the last word
-            self._live = await self.db.read(lambda c: keys.live(c, time.time()))
-            return self.routes.set_keys(self._live)
-
-    async def _keys_changed(self) -> None:
-        """Fresh credentials are good at once: whoever gets them may use them before the answer is cold."""
-        self.keys.forget()
-        try:
-            async with asyncio.timeout(KEYS_REACH_SECONDS):
-                await self._feed.acknowledged(await self._publish_keys())
-        except (TimeoutError, StoreError) as error:
-            logger.warning("keys-not-acknowledged", extra={"error": repr(error)})
-            self.reconciler.wake(KEYS, "")
-
-    def _keys_gone(self) -> None:
-        self.keys.forget()
-        self.reconciler.wake(KEYS, "")
-
     async def _head(self, bucket: str, key: str, *, account: str | None) -> ObjectInfo | None:
         try:
             return await self.objects.head(bucket, key, account=account)
         except AwsError as error:
             message = f"The object store did not say whether s3://{bucket}/{key} is there: {error.message}"
             raise Missing(Failure("fetch-failed", message)) from error
-
-    def _presign(self, account: str, bucket: str, key: str, expires: int) -> str:
-        """A GET that the account may do, for the keeper's fetchers."""
-        own = next((k for k in self._live if k.account == account and k.token is None and not k.services), self._live[0])
-        host = self.settings.local_url.partition("://")[2]
-        return signatures.presign("GET", f"/{bucket}/{key}", own.id, own, self.settings.region, host, expires, time.time())
 
 
 def _objects(settings: Settings, db: Db) -> Objects:

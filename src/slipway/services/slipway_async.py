@@ -18,7 +18,6 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import parse_qsl
 
 from slipway.core.asynchronous import QUEUED, RUNNING, TERMINAL, State
 from slipway.http.messages import Request, Response
@@ -26,6 +25,7 @@ from slipway.services import World
 from slipway.services.authenticate import Caller
 from slipway.services.runtime.invoke_async import ordered_uuid
 from slipway.services.slipway import Auth, OwnRoute, json_response
+from slipway.services.slipway_queries import invalid, parameters, signer
 from slipway.store import jobs, jobs_claims, jobs_queries, jobs_replay, topics_outbox
 from slipway.store.db import Connection
 from slipway.store.jobs import COUNTED, Job, Place, Queue
@@ -43,7 +43,7 @@ _Match = re.Match[bytes]
 
 async def overview(world: World, request: Request, caller: Caller | None, match: _Match) -> Response:
     """Endpoints that have had a request, and how many of their requests are where."""
-    known = _caller(caller)
+    known = signer(caller)
     now = world.now()
     found = await world.db.read(lambda c: jobs_queries.backlogs(c, known.account))
     endpoints = [_counted(each, now) for each in found if each.queue.place.region == known.region]
@@ -52,7 +52,7 @@ async def overview(world: World, request: Request, caller: Caller | None, match:
 
 async def listing(world: World, request: Request, caller: Caller | None, match: _Match) -> Response:
     """One page; `next` is the next page's `after`, null on the last."""
-    known, query = _caller(caller), _query(request)
+    known, query = signer(caller), parameters(request)
     endpoint = _needed(query, "endpoint")
     wanted = Wanted(
         states=_states(query),
@@ -77,7 +77,7 @@ async def listing(world: World, request: Request, caller: Caller | None, match: 
 
 async def status(world: World, request: Request, caller: Caller | None, match: _Match) -> Response:
     """All there is to know of the requests; 404 when there is none."""
-    known, query = _caller(caller), _query(request)
+    known, query = signer(caller), parameters(request)
     now = world.now()
 
     def read(connection: Connection) -> list[dict[str, Any]]:
@@ -89,7 +89,7 @@ async def status(world: World, request: Request, caller: Caller | None, match: _
 
 async def cancel(world: World, request: Request, caller: Caller | None, match: _Match) -> Response:
     """Ids of those that were cancelled, and of those that had ended already."""
-    known, query = _caller(caller), _query(request)
+    known, query = signer(caller), parameters(request)
     rules, now = _rules(world), world.now()
 
     def write(connection: Connection) -> tuple[list[int], Result]:
@@ -104,7 +104,7 @@ async def cancel(world: World, request: Request, caller: Caller | None, match: _
 
 async def replay(world: World, request: Request, caller: Caller | None, match: _Match) -> Response:
     """For each: the new request's id and output location, or why not."""
-    known, query = _caller(caller), _query(request)
+    known, query = signer(caller), parameters(request)
     now, bound = world.now(), world.settings.limits.async_queue
 
     def write(connection: Connection) -> tuple[list[dict[str, Any]], list[Place]]:
@@ -132,7 +132,7 @@ async def replay(world: World, request: Request, caller: Caller | None, match: _
 
 async def purge(world: World, request: Request, caller: Caller | None, match: _Match) -> Response:
     """Cancel what the endpoint has queued; how many, and how many are left (arrived meanwhile)."""
-    known, query = _caller(caller), _query(request)
+    known, query = signer(caller), parameters(request)
     endpoint = _needed(query, "endpoint")
     queues = await world.db.read(lambda c: jobs_queries.named_queues(c, known.account, known.region, endpoint))
     if not queues:
@@ -162,27 +162,9 @@ def _rules(world: World) -> Rules:
 # What is asked for
 
 
-def _caller(caller: Caller | None) -> Caller:
-    if caller is None:
-        raise AwsError("AccessDenied", "The request is not signed.", status=403)
-    return caller
-
-
-def _query(request: Request) -> dict[str, str]:
-    text = request.target.partition(b"?")[2][:8192].decode("latin-1")
-    try:
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=20))
-    except ValueError:
-        raise _invalid("too many parameters") from None
-
-
-def _invalid(why: str) -> AwsError:
-    return AwsError("ValidationError", f"The request is not understood: {why}.", status=400)
-
-
 def _needed(query: Mapping[str, str], name: str) -> str:
     if not query.get(name):
-        raise _invalid(f"{name} is missing")
+        raise invalid(f"{name} is missing")
     return query[name]
 
 
@@ -191,7 +173,7 @@ def _number(query: Mapping[str, str], name: str) -> float | None:
     if not text:
         return None
     if re.fullmatch(r"\d{1,17}(\.\d{1,9})?", text) is None:
-        raise _invalid(f"{name} must be a number")
+        raise invalid(f"{name} must be a number")
     return float(text) if "." in text else int(text)
 
 
@@ -199,7 +181,7 @@ def _states(query: Mapping[str, str]) -> tuple[State, ...]:
     wanted = [state for state in query.get("state", "").split(",") if state]
     known = tuple(state for state in COUNTED if state in wanted)
     if len(known) != len(set(wanted)):
-        raise _invalid(f"state is one of {', '.join(COUNTED)}, or several with commas between")
+        raise invalid(f"state is one of {', '.join(COUNTED)}, or several with commas between")
     return known
 
 
@@ -211,7 +193,7 @@ def _named(connection: Connection, caller: Caller, query: Mapping[str, str]) -> 
     elif ident is not None:
         found = _by_id(connection, caller, int(ident))
     else:
-        raise _invalid("inference_id or id is missing")
+        raise invalid("inference_id or id is missing")
     endpoint = query.get("endpoint")
     found = [each for each in found if not endpoint or each[1].place.endpoint == endpoint]
     if not found:

@@ -14,7 +14,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -24,6 +23,7 @@ from slipway.http.messages import Request, Response
 from slipway.services import World
 from slipway.services.authenticate import Caller
 from slipway.services.slipway import Auth, OwnRoute, json_response
+from slipway.services.slipway_queries import parameters, signer
 from slipway.store import resources, transforms
 from slipway.store.db import Connection
 from slipway.store.resources import Query, Resource
@@ -37,7 +37,7 @@ _Match = re.Match[bytes]
 
 
 async def overview(world: World, request: Request, caller: Caller | None, match: _Match) -> Response:
-    known, query = _caller(caller), _query(request)
+    known, query = signer(caller), parameters(request)
     wanted = Query(limit=_limit(query, 20), descending=True)
 
     def read(connection: Connection) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ async def overview(world: World, request: Request, caller: Caller | None, match:
 
 
 async def one(world: World, request: Request, caller: Caller | None, match: _Match) -> Response:
-    known, name = _caller(caller), match["job"].decode()
+    known, name = signer(caller), match["job"].decode()
 
     def read(connection: Connection) -> dict[str, Any]:
         job = _job(connection, known, name)
@@ -59,7 +59,7 @@ async def one(world: World, request: Request, caller: Caller | None, match: _Mat
 
 async def objects(world: World, request: Request, caller: Caller | None, match: _Match) -> Response:
     """`next` is the next page's `after`, null on the last."""
-    known, query, name = _caller(caller), _query(request), match["job"].decode()
+    known, query, name = signer(caller), parameters(request), match["job"].decode()
     limit = _limit(query, 100)
     states = tuple(each for each in query.get("state", "").split(",") if each)
     if unknown := [each for each in states if each not in STATES]:
@@ -101,20 +101,6 @@ def _shown(world: World, job: Resource, counts: Counts) -> dict[str, Any]:
         "records": counts.records + (records if job.status not in TERMINAL else 0),
         "bad": counts.bad,
     }
-
-
-def _caller(caller: Caller | None) -> Caller:
-    if caller is None:
-        raise AwsError("AccessDenied", "These routes need a signature.", status=403)
-    return caller
-
-
-def _query(request: Request) -> Mapping[str, str]:
-    text = request.target.partition(b"?")[2][:8192].decode("latin-1")
-    try:
-        return dict(parse_qsl(text, keep_blank_values=True, max_num_fields=20))
-    except ValueError:
-        raise AwsError("ValidationError", "The request is not understood: too many parameters.", status=400) from None
 
 
 def _limit(query: Mapping[str, str], default: int) -> int:

@@ -163,7 +163,7 @@ async def test_new_keys_are_published(settings: Settings) -> None:
 
 
 async def test_a_gateway_that_hangs_does_not_hold_up_fresh_keys(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("slipway.roles.control.KEYS_REACH_SECONDS", 0.02)
+    monkeypatch.setattr("slipway.roles.control_keys.KEYS_REACH_SECONDS", 0.02)
     control = await Control.open(settings)
     await control.start()
     began = Watch()
