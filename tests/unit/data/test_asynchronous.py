@@ -206,7 +206,7 @@ async def two_dispatchers(tmp_path: Path, worker: Worker) -> AsyncIterator[tuple
 @pytest.mark.parametrize("body", [b"x", None], ids=["frames", "http"])
 async def test_behind_another_dispatchers_request_one_keeps_its_time(tmp_path: Path, body: bytes | None) -> None:
     async def slow(asked: Asked) -> Told:
-        await asyncio.sleep(1.5 if asked.body == b"hangs" else 0.7)
+        await asyncio.sleep(1.5 if asked.body == b"hangs" else 0.2)
         return Told(body=b"done")
 
     async with workers(tmp_path, answer=slow) as (worker,), two_dispatchers(tmp_path, worker) as (one, two):

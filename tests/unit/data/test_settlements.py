@@ -13,6 +13,7 @@ import pytest
 from slipway.data import settlements
 from slipway.data.settlements import BATCH, BATCH_BYTES, Settlements, Verdict
 from slipway.link.channel import Channel, LinkClosed, LinkError
+from tests.deadlines import PATIENCE
 from tests.unit.http.serving import until
 
 
@@ -61,7 +62,7 @@ async def saying(control: Control) -> AsyncIterator[Settlements[Done]]:
 
 
 async def all_of(found: Settlements[Done], *words: Done) -> list[Verdict]:
-    return await asyncio.wait_for(asyncio.gather(*(found.say(word) for word in words)), 10)
+    return await asyncio.wait_for(asyncio.gather(*(found.say(word) for word in words)), PATIENCE)
 
 
 async def test_what_has_finished_meanwhile_is_one_batch() -> None:
@@ -125,9 +126,9 @@ async def test_the_patient_wait_for_others_and_nobody_waits_for_them(monkeypatch
         assert await all_of(found, Done(9))
         assert len(await patient) == 3
         assert control.batches == [[0, 1, 2, 9]]
-        assert await asyncio.wait_for(asyncio.gather(*(found.say(Done(n), patient=True) for n in range(BATCH))), 10)
+        assert await asyncio.wait_for(asyncio.gather(*(found.say(Done(n), patient=True) for n in range(BATCH))), PATIENCE)
         heavy = found.say(Done(1, BATCH_BYTES), patient=True)
-        assert await asyncio.wait_for(heavy, 10), "enough for a message"
+        assert await asyncio.wait_for(heavy, PATIENCE), "enough for a message"
 
 
 async def test_patience_ends_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,7 +136,7 @@ async def test_patience_ends_after_a_while(monkeypatch: pytest.MonkeyPatch) -> N
     control = Control()
     async with saying(control) as found:
         told = asyncio.gather(found.say(Done(1), patient=True), found.say(Done(2), patient=True))
-        assert len(await asyncio.wait_for(told, 10)) == 2
+        assert len(await asyncio.wait_for(told, PATIENCE)) == 2
     assert control.batches == [[1, 2]]
 
 

@@ -196,7 +196,7 @@ async def test_a_link_reconnects_and_tells(tmp_path: Path) -> None:
         answer = _answering(name)
         server = await link.serve(path, answer)
         assert await asyncio.wait_for(events.get(), PATIENCE) == f"up {name}"
-        assert await client.request("who", None, str, timeout=5) == name
+        assert await client.request("who", None, str, timeout=PATIENCE) == name
         await server.close()
         assert await asyncio.wait_for(events.get(), PATIENCE) == "down"
     with pytest.raises(TimeoutError):
@@ -321,7 +321,7 @@ async def test_a_link_outlives_a_handshake_that_breaks(tmp_path: Path) -> None:
 
     client = Link(path, on_connect=connected, backoff=(0.001, 0.002))
     client.start()
-    assert await client.request("who", None, str, timeout=5) == "me"
+    assert await client.request("who", None, str, timeout=PATIENCE) == "me"
     assert len(attempts) == 3
     await client.close()
     await server.close()
