@@ -153,6 +153,8 @@ class Cores:
         self._every = every
         self._looks: list[tuple[float, float, float]] = []
         """Moment; seconds that all cores were busy, or taken away; seconds of the tree."""
+        self._used: dict[tuple[int, float], float] = {}
+        """Seconds of each process that was ever there: what has ended has been used."""
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._look()
@@ -167,12 +169,12 @@ class Cores:
             self._look()
 
     def _look(self) -> None:
-        tree = 0.0
         with contextlib.suppress(psutil.Error):
             for each in (self._root, *self._root.children(recursive=True)):
                 with contextlib.suppress(psutil.Error):
                     times = each.cpu_times()
-                    tree += times.user + times.system + times.children_user + times.children_system
+                    self._used[each.pid, each.create_time()] = times.user + times.system
+        tree = sum(self._used.values())
         system = psutil.cpu_times()
         busy = system.user + system.nice + system.system + system.irq + system.softirq + system.steal
         self._looks.append((time.time(), busy, tree))
