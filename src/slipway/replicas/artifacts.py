@@ -269,17 +269,17 @@ class Unpacking:
             "entries": bounds.entries,
             "ratio": bounds.ratio,
             "cpu_seconds": int(seconds),
-            "uid": UNPACK_UID if as_root else None,
             "target": target_fd,
             "go": wait_fd,
             "size": size,
+            **({"uid": UNPACK_UID} if as_root else {}),
         }
         try:
             if as_root:
                 os.fchown(target_fd, UNPACK_UID, UNPACK_UID)
             with open(archive, "rb") as packed:  # noqa: ASYNC230  opening only
                 process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-I", "-S", "-c", _UNPACK, *_PATHS, json.dumps(order),
+                    sys.executable, "-I", "-S", "-c", _UNPACK, *_PATHS, *(f"{name}={value}" for name, value in order.items()),
                     stdin=packed, stdout=subprocess.PIPE, stderr=subprocess.PIPE, pass_fds=[target_fd, wait_fd], env={},
                 )  # fmt: skip
         except BaseException:

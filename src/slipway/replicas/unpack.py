@@ -1,10 +1,10 @@
 """Our own extractor for model archives: gzip tar and plain tar, hostile until proven otherwise (users.md 4.4, S5).
 
-It runs as a child process of its own under `python -I -S`: little of the standard library, for an endpoint's start waits, and
-isal, which inflates twice as fast as zlib does.
-`unpack.py '{"bytes": …, "entries": …, "ratio": …, "cpu_seconds": …, "uid": …, "target": …}'` with the archive on descriptor 0
-and the target folder on descriptor `target`; with `go` and `size`, the archive grows to that many bytes, and each byte on the
-pipe `go` says that it has. It limits itself, gives up root, and prints one JSON object: `{"kind": "ok"}` or
+It runs as a child process of its own under `python -I -S`: next to nothing of the standard library (re and json alone take
+longer to import than small archives to unpack), for an endpoint's start waits; and isal, which inflates twice as fast as zlib.
+`unpack.py bytes=… entries=… ratio=… cpu_seconds=… target=… [uid=…] [go=… size=…]`, all numbers: the archive is on descriptor 0,
+the target folder on descriptor `target`; with `go` and `size`, the archive grows to that many bytes, and each byte on the pipe
+`go` says that it has. It limits itself, gives up root, and prints one JSON object: `{"kind": "ok"}` or
 `{"kind", "message", "mend"}` with the kinds of core/replicas.py.
 
 Names are bytes. Every folder is opened relative to its parent, without following links; files are created exclusively. What
@@ -13,15 +13,11 @@ an honest model archive never holds is refused: links, devices, sparse files, `.
 
 from __future__ import annotations
 
-import contextlib
 import errno
-import json
 import os
-import re
 import resource
 import stat
 import sys
-from collections.abc import Callable
 
 try:
     from isal import isal_zlib as zlib
@@ -31,6 +27,7 @@ except ImportError:  # run by its path, without the packages
 TYPE_CHECKING = False
 """Type checkers know the name; importing `typing` for it would take as long as a small archive."""
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import BinaryIO, Protocol
 
     class Reads(Protocol):
@@ -48,7 +45,7 @@ RATIO_FROM = 256 * 1024 * 1024
 """Unpacked bytes from which the ratio counts: small archives of zeros are common and harmless."""
 _ZERO = bytes(BLOCK)
 _INFLATE_ERRORS: tuple[type[Exception], ...] = (zlib.error,)  # type: ignore[assignment]
-_PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=\n]+)=")
+_OCTAL = b"01234567"
 
 
 class Refused(Exception):
@@ -202,7 +199,7 @@ def _number(field: bytes) -> int:
             raise _hostile("an entry has a negative size")
         return value
     text = field.split(b"\0", 1)[0].strip()
-    if not re.fullmatch(rb"[0-7]*", text):
+    if text.strip(_OCTAL):
         raise _broken("a tar header is damaged (not a number)")
     return int(text or b"0", 8)
 
@@ -211,7 +208,7 @@ def _parse_header(block: bytes, first: bool) -> _Entry:
     stored = block[148:156].split(b"\0", 1)[0].strip()
     total = sum(block) - sum(block[148:156]) + 8 * 32
     signed = total - 256 * sum(1 for b in block[:148] + block[156:] if b > 127)
-    if not re.fullmatch(rb"[0-7]+", stored) or int(stored, 8) not in (total, signed):
+    if not stored or stored.strip(_OCTAL) or int(stored, 8) not in (total, signed):
         raise _broken("it is not a tar archive (or gzip of one)" if first else "a tar header is damaged (checksum)")
     name = block[:100].split(b"\0", 1)[0]
     prefix = block[345:500].split(b"\0", 1)[0]
@@ -225,12 +222,16 @@ def _parse_pax(data: bytes) -> dict[bytes, bytes]:
     found: dict[bytes, bytes] = {}
     at = 0
     while at < len(data):
-        match = _PAX_RECORD.match(data, at)
-        length = int(match[1]) if match else 0
-        if match is None or length < match.end() - at + 1 or at + length > len(data) or data[at + length - 1] != 0x0A:
+        space = data.find(b" ", at, at + 10)
+        equals = data.find(b"=", space + 1)
+        digits, key = data[at : max(space, at)], data[space + 1 : max(equals, 0)]
+        if not digits.isdigit() or not key or b"\n" in key:
             raise _broken("a pax header is damaged")
-        found[match[2]] = data[match.end() : at + length - 1]
-        at += length
+        end = at + int(digits)
+        if end < equals + 2 or end > len(data) or data[end - 1] != 0x0A:
+            raise _broken("a pax header is damaged")
+        found[key] = data[equals + 1 : end - 1]
+        at = end
     return found
 
 
@@ -289,8 +290,10 @@ class _Tree:
 
 def _step(fd: int, part: bytes) -> int:
     """From the folder `fd`, which is closed, into its folder `part`, which is made."""
-    with contextlib.suppress(FileExistsError):
+    try:  # noqa: SIM105  contextlib is not imported here
         os.mkdir(part, 0o755, dir_fd=fd)
+    except FileExistsError:
+        pass
     try:
         below = os.open(part, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=fd)
     except OSError as error:
@@ -421,7 +424,7 @@ def _apply(entry: _Entry, long_name: bytes | None, pax: dict[bytes, bytes]) -> N
     if b"path" in pax:
         entry.name = pax[b"path"]
     if b"size" in pax:
-        if not re.fullmatch(rb"\d{1,18}", pax[b"size"]):
+        if len(pax[b"size"]) > 18 or not pax[b"size"].isdigit():
             raise _hostile("an entry's size is not a number")
         entry.size = int(pax[b"size"])
 
@@ -478,20 +481,35 @@ def _limit_self(cpu_seconds: int, file_bytes: int, uid: int | None) -> None:
         os.setuid(uid)
 
 
+def _quoted(text: str) -> str:
+    """As JSON, in ASCII: nothing may be imported any more once root is given up, for it may be in a folder of root's."""
+    out = []
+    for char in text:
+        code = ord(char)
+        if " " <= char <= "~" and char not in '"\\':
+            out.append(char)
+        elif code > 0xFFFF:
+            out.append(f"\\u{0xD7C0 + (code >> 10):04x}\\u{0xDC00 + (code & 0x3FF):04x}")
+        else:
+            out.append(f"\\u{code:04x}")
+    return f'"{"".join(out)}"'
+
+
 def main(arguments: list[str], say: Callable[[str], object]) -> None:
     """The child process: see the module's docstring."""
-    order = json.loads(arguments[0])
-    _limit_self(order["cpu_seconds"], order["bytes"], order["uid"])
+    order = {name: int(value) for name, _, value in (argument.partition("=") for argument in arguments)}
+    _limit_self(order["cpu_seconds"], order["bytes"], order.get("uid"))
     os.umask(0o022)
     try:
         with os.fdopen(0, "rb", buffering=0) as file:
             raw = _Growing(file, order["size"], order["go"]) if "go" in order else file
             counts = extract(raw, order["target"], Bounds(order["bytes"], order["entries"], order["ratio"]))
-        say(json.dumps({"kind": "ok", "files": counts.files, "bytes": counts.bytes}))
+        say(f'{{"kind": "ok", "files": {counts.files}, "bytes": {counts.bytes}}}')
     except EOFError:
         return  # the archive is not coming
     except Refused as refused:
-        say(json.dumps({"kind": refused.kind, "message": refused.message, "mend": refused.mend}))
+        kind, message, mend = (_quoted(text) for text in (refused.kind, refused.message, refused.mend))
+        say(f'{{"kind": {kind}, "message": {message}, "mend": {mend}}}')
 
 
 if __name__ == "__main__":

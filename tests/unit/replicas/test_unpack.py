@@ -314,10 +314,10 @@ def test_random_damage_never_escapes(tmp_path: Path, target: int) -> None:
 
 def child(target: int, data: bytes, tmp_path: Path, **order: object) -> dict[str, object]:
     (tmp_path / "archive").write_bytes(data)
-    settings = {"bytes": 10**9, "entries": 100, "ratio": 200, "cpu_seconds": 20, "uid": None, "target": target, **order}
+    settings = {"bytes": 10**9, "entries": 100, "ratio": 200, "cpu_seconds": 20, "target": target, **order}
     with open(tmp_path / "archive", "rb") as archive:
         result = subprocess.run(
-            [sys.executable, "-I", "-S", unpack.__file__, json.dumps(settings)],
+            [sys.executable, "-I", "-S", unpack.__file__, *(f"{name}={value}" for name, value in settings.items())],
             stdin=archive, stdout=subprocess.PIPE, pass_fds=[target], check=True,
         )  # fmt: skip
     answer: dict[str, object] = json.loads(result.stdout)
@@ -329,6 +329,15 @@ def test_as_a_child_it_reports_in_json(tmp_path: Path, target: int) -> None:
     refused = child(target, tar(entry(b"../x")), tmp_path)
     assert refused["kind"] == "hostile-archive"
     assert "out of the archive" in str(refused["message"])
+    name = '../"\\\u00fc\U0001f600\n'
+    assert child(target, tar(entry(name.encode())), tmp_path)["message"] == f"a name points out of the archive: {name!r}"
+
+
+def test_as_a_child_it_imports_next_to_nothing() -> None:
+    """An endpoint's start waits for it, and so does the first request of a model."""
+    code = f"import sys; sys.path.append({os.path.dirname(unpack.__file__)!r}); import unpack; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-I", "-S", "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"re", "json", "contextlib", "typing", "collections", "functools", "enum"}.intersection(told)
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives up root")
@@ -341,10 +350,10 @@ def test_as_a_child_of_root_it_gives_up_root(tmp_path: Path, target: int) -> Non
 
 def subprocess_error(target: int, tmp_path: Path) -> str:
     (tmp_path / "archive").write_bytes(tar(F))
-    order = json.dumps({"bytes": 10**9, "entries": 100, "ratio": 200, "cpu_seconds": 20, "uid": 54321, "target": target})
+    order = f"bytes={10**9} entries=100 ratio=200 cpu_seconds=20 uid=54321 target={target}".split()
     with open(tmp_path / "archive", "rb") as archive:
         result = subprocess.run(
-            [sys.executable, "-I", "-S", unpack.__file__, order],
+            [sys.executable, "-I", "-S", unpack.__file__, *order],
             stdin=archive, capture_output=True, pass_fds=[target], text=True, check=False,
         )  # fmt: skip
     return result.stderr
