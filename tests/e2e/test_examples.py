@@ -68,15 +68,23 @@ def test_many_models(server: Deployments) -> None:
 def test_async_autoscaling_in_its_short_form(tmp_path: Path) -> None:
     """Some hundred requests instead of ten thousand; a minute of CloudWatch in a third of a second."""
     picture = tmp_path / "picture.png"
-    with temporary(["--time-scale", "180"]) as launched:
-        environment = {**child_environment(launched), "PICTURE": str(picture), "MPLCONFIGDIR": str(tmp_path)}
-        command = [client_python(*EXAMPLE), str(EXAMPLES / "async_autoscaling.py"), "300"]
-        told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=LONG)
-    assert told.returncode == 0, told.stdout[-4000:] + told.stderr[-4000:]
-    assert "BROKEN" not in told.stdout
-    assert re.search(r"outputs +300 +300", told.stdout)
-    assert re.search(r"notifications of success +300 +300", told.stdout)
-    assert re.search(r"at most [2-5] instances", told.stdout)
+    for count in (300, 1500):  # a busy machine may have done the few before its second instance has started
+        with temporary(["--time-scale", "180"]) as launched:
+            environment = {**child_environment(launched), "PICTURE": str(picture), "MPLCONFIGDIR": str(tmp_path)}
+            command = [client_python(*EXAMPLE), str(EXAMPLES / "async_autoscaling.py"), str(count)]
+            told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=LONG)
+        assert told.returncode == 0, told.stdout[-4000:] + told.stderr[-4000:]
+        assert "BROKEN" not in told.stdout
+        assert re.search(rf"outputs +{count:,} +{count:,}", told.stdout)
+        assert re.search(rf"notifications of success +{count:,} +{count:,}", told.stdout)
+        assert all(int(number) <= 5 for number in re.findall(r"done, (\d+) instances", told.stdout))
+        # The picture's are samples in a minute: two of one instance may be in the same third of a second.
+        most = re.search(r"at most (\d+) instances", told.stdout)
+        assert most is not None
+        instances = int(most[1])
+        if instances >= 2:
+            break
+    assert instances >= 2
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
