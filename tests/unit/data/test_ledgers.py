@@ -64,6 +64,7 @@ async def test_heartbeats_say_what_is_held_and_lost_leases_end_the_work(monkeypa
     assert control.asked == [], "nothing is held"
     working += held(1, 2, 3)
     settling = asyncio.create_task(ledger.settle(ObjectOutcome(2, 1, "done")))
+    await until(lambda: any(kind == transforms.SETTLE for kind, _ in control.asked))
     control.lost = (1, 2, 9)
     await until(lambda: bool(lost))
     assert lost == [1], "2 may have ended by its settlement, 9 is not held"
