@@ -15,6 +15,7 @@ from slipway.background import Background
 from slipway.control import settling
 from slipway.control.asynchronous_ends import Ends
 from slipway.control.dispatchers import Dispatchers
+from slipway.control.lease_clock import LeaseClock
 from slipway.control.settling import Shelves, store_errors
 from slipway.core.asynchronous import RUNNING, AcceptAnswer, AcceptRequest, Claimed, Outcome
 from slipway.link import claims
@@ -34,8 +35,6 @@ SCALING = "scaling"
 MOST_CLAIMED = 256
 """Requests of one CLAIM: with an inline body each, they still fit into a message."""
 MOST_HELD = 100_000
-JUMP_SECONDS = 1.0
-"""What the clock gains or loses between two looks, beyond which it was set, or the machine asleep."""
 STARTED_SECONDS = 0.05
 """STARTED is for the status, and tells an attempt from a claim: written when this has passed, unless the request has ended."""
 SCALING_SECONDS = 0.25
@@ -71,8 +70,7 @@ class Asynchronous:
 
     def __init__(self, world: Surroundings) -> None:
         self._world = world
-        self._began = world.now()
-        self._ahead = world.now() - world.steady()
+        self._lease_clock = LeaseClock(LEASE_SECONDS, world.now, world.steady)
         self._dispatchers = Dispatchers(self._gone, lease_seconds=LEASE_SECONDS, now=world.now, alive=world.alive)
         self._background = Background()
         self._waking: set[str] = set()
@@ -96,15 +94,11 @@ class Asynchronous:
     @property
     def may_reap(self) -> bool:
         """Every lease has had its chance to be renewed since this control began, and since the clock was set."""
-        return self._world.now() >= self._began + LEASE_SECONDS
+        return self._lease_clock.may_reap
 
     def mind_the_clock(self) -> None:
-        """Call it before `may_reap`, often. Leases that ran out while the machine slept, or as the clock was set, have not."""
-        ahead = self._world.now() - self._world.steady()
-        if abs(ahead - self._ahead) > JUMP_SECONDS:
-            logger.warning("clock-jumped", extra={"seconds": round(ahead - self._ahead, 3)})
-            self._began = self._world.now()
-        self._ahead = ahead
+        """Call it before `may_reap`, often."""
+        self._lease_clock.mind()
 
     def connected(self, holder: str) -> bool:
         return self._dispatchers.connected(holder)

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from slipway.control import settling, transforms_settlement
 from slipway.control.dispatchers import Dispatchers
+from slipway.control.lease_clock import LeaseClock
 from slipway.control.settling import Shelves, store_errors
 from slipway.control.transforms_log import TransformLog, failure_lines
 from slipway.control.transforms_settlement import Settlement
@@ -41,6 +42,8 @@ class LinkWorld:
     now: Callable[[], float]
     alive: Callable[[int], bool]
     """Whether a process lives."""
+    steady: Callable[[], float]
+    """Seconds of a clock that nobody sets, and that stands still while the machine sleeps."""
     origin: Origin = SLIPWAY
 
 
@@ -49,7 +52,7 @@ class TransformLink:
 
     def __init__(self, world: LinkWorld) -> None:
         self._world = world
-        self._began = world.now()
+        self._lease_clock = LeaseClock(LEASE_SECONDS, world.now, world.steady)
         self._dispatchers = Dispatchers(self._gone, lease_seconds=LEASE_SECONDS, now=world.now, alive=world.alive)
         self._renewed: dict[str, float] = {}
         self.under_way: dict[str, dict[int, int]] = {}
@@ -167,9 +170,10 @@ class TransformLink:
 
     async def reap(self, gone: Sequence[str] | None = None) -> None:
         """Queue again what the dead held: these holders, or (None) all whose lease ran out. StoreError."""
+        self._lease_clock.mind()
+        if gone is None and not self._lease_clock.may_reap:
+            return  # they cannot have been renewed yet
         now = self._world.now()
-        if gone is None and now < self._began + LEASE_SECONDS:
-            return  # leases that an earlier control gave cannot have been renewed yet
 
         def write(connection: Connection) -> list[tuple[int, str, int]]:
             found = transforms.reap(connection, now, gone)

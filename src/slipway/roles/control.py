@@ -175,7 +175,7 @@ class Control:
             steady=time.monotonic,
         )
         self.transforms = TransformParts(
-            db, self.objects, self.logs, self.routes, self.changes, self.reconciler.wake, rules.origin
+            db, self.objects, self.logs, self.routes, self.changes, self.reconciler.wake, rules.origin, steady=time.monotonic
         )
         self.hosting = HostingMetrics(self.metrics, self.routes.entries, self._replicas_use)
         self.exposition = Exposition(db, self.hosting, self.routes.entries)

@@ -33,11 +33,13 @@ class TransformParts:
         origin: Origin,
         now: Callable[[], float] = time.time,
         alive: Callable[[int], bool] = process_alive,
+        steady: Callable[[], float] | None = None,
     ) -> None:
+        """`steady`: a clock that nobody sets; None: `now` is one."""
         self._routes = routes
         self.log = TransformLog(logs, now)
         shelves = objects if isinstance(objects, EmbeddedObjects) else None
-        self.link = TransformLink(LinkWorld(db, self.log, shelves, self._instances, wake, now, alive, origin))
+        self.link = TransformLink(LinkWorld(db, self.log, shelves, self._instances, wake, now, alive, steady or now, origin))
         self.jobs = Transforms(TransformWorld(db, objects, shelves, routes, self.link, self.log, changes, wake, now))
 
     def _instances(self, job: str) -> int:
