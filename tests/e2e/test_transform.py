@@ -324,7 +324,7 @@ def test_inference_ids_of_json_and_a_destination_that_is_not_there(batch: Batch)
 
 
 def test_stopping_cuts_what_runs_and_keeps_what_is_done(batch: Batch) -> None:
-    batch.put({"stop/a": b"fine\n", "stop/b": b"slow\n", "stop/c": b"slow\n"})
+    batch.put({"stop/a": b"fine\n", "stop/b": b"slow\n"})  # a worker for each: whichever comes first, `a` waits for nobody
     batch.start("stop", "stop/", source=CSV, output=LINES)
     until(lambda: "a.out" in batch.outputs("stop"))
     begun = Watch()

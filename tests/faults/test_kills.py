@@ -79,6 +79,14 @@ def test_a_killed_replica_comes_back_and_errors_are_typed(server: Deployments) -
     assert len(calls.errors) <= 8
 
 
+def ended(process: psutil.Process) -> bool:
+    """Or a zombie, for whoever is this machine's init to collect."""
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def test_the_keepers_death_leaves_nothing_behind_and_the_next_up_starts_clean(tmp_path: Path) -> None:
     launched = launch.start(tmp_path)
     server = Deployments(launched)
@@ -88,9 +96,8 @@ def test_the_keepers_death_leaves_nothing_behind_and_the_next_up_starts_clean(tm
     launched.process.kill()
     launched.process.wait()
     began = Watch()
-    _, left = psutil.wait_procs(family, timeout=PATIENCE)
-    assert began.free < 1
-    assert not [p for p in left if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    until(lambda: all(ended(process) for process in family), what="the end of what it had started")
+    assert began.free < 5
     again = launch.start(tmp_path)
     try:
         second = Deployments(again)

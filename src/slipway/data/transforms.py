@@ -102,7 +102,7 @@ class InstanceFeed:
             return
         found = self.job.found
         if found is None:
-            self._owner.ask(self.job, self.stages[0].lanes[0], min(len(slots.lanes) for slots in self.stages))
+            self._owner.ask(self.job, self.stages[0].lanes[0], min(_workers(slots) for slots in self.stages))
             return
         if self._budget is None:
             self._budget = self._settle_in(found)
@@ -115,7 +115,7 @@ class InstanceFeed:
     def _settle_in(self, found: Effective) -> Budget:
         for slots in self.stages:
             # As many as there are workers is no bound at all: each may have the next request sent ahead.
-            slots.most = 0 if slots.lanes[0].ours and found.concurrent >= len(slots.lanes) else found.concurrent
+            slots.most = 0 if slots.lanes[0].ours and found.concurrent >= _workers(slots) else found.concurrent
         return budget_for((found.payload_mb << 20) or (100 << 20), found.concurrent)
 
     async def _claim(self, room: int) -> None:
@@ -358,6 +358,11 @@ class Transforms:
             await asyncio.sleep(POLL_SECONDS)
             self._leaving = [feed for feed in self._leaving if feed.active]
             self.look_everywhere()
+
+
+def _workers(slots: AsyncVariant) -> int:
+    """That an instance's container has, those included that are not connected to yet."""
+    return max(1, sum(len(replica.workers) for replica in slots.variant.replicas))
 
 
 def _by_instance(endpoint: EndpointSlots) -> Mapping[str, tuple[AsyncVariant, ...]]:

@@ -13,7 +13,7 @@ from dataclasses import replace
 from slipway.core.routing import Replica, RouteTable, Variant
 from slipway.data.asynchronous_calls import AsyncCall, Input
 from slipway.data.asynchronous_places import FOREIGN, AsyncVariant
-from slipway.data.lanes import FOREIGN_CONCURRENCY, Lane, WorkerLane
+from slipway.data.lanes import FOREIGN_CONCURRENCY, DataLimits, Lane, WorkerLane
 from slipway.data.slots import Slots
 from slipway.http.client import Pool, PoolLimits
 
@@ -48,6 +48,10 @@ class TransformVariant(AsyncVariant):
     """Begins nothing while control is away: it could not be settled, and is done again should this process die as well."""
 
     __slots__ = ()
+
+    def __init__(self, owner: Slots, variant: Variant, limits: DataLimits) -> None:
+        super().__init__(owner, variant, limits)
+        self.service = AHEAD_SECONDS  # before the first answer nobody knows: what is sent ahead of it could wait an hour
 
     def _room(self, call: AsyncCall) -> Lane | None:
         assert isinstance(self.owner, TransformSlots)

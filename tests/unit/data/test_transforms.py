@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -10,23 +11,24 @@ from typing import Any, cast
 import pytest
 
 from slipway.core.routing import Endpoint, Replica, RouteTable, Variant, endpoint_key
-from slipway.core.transforms import Effective, TransformOptions
+from slipway.core.transforms import ClaimedObject, Effective, TransformOptions
 from slipway.data import transforms
 from slipway.data.lanes import DataLimits
 from slipway.data.transforms import Transforms
 from slipway.data.transforms_calls import Caller
 from slipway.data.transforms_places import TransformSlots, TransformVariant
+from slipway.link.transforms import Parameters
 from tests.deadlines import PATIENCE
-from tests.unit.data.workers import Worker, workers
+from tests.unit.data.workers import workers
 from tests.unit.http.serving import until
 
 OPTIONS = TransformOptions("arn:j", "out")
 KEY = endpoint_key("1", "r", "transform-job/j")
 
 
-def table(worker: Worker) -> RouteTable:
-    variant = Variant("instances", 1.0, (Replica("i-1", "i-1", "frames", (worker.address,)),))
-    return RouteTable(1, {KEY: Endpoint("1", "r", "transform-job/j", (variant,), transform=OPTIONS)})
+def table(*addresses: str, options: TransformOptions = OPTIONS) -> RouteTable:
+    variant = Variant("instances", 1.0, (Replica("i-1", "i-1", "frames", addresses),))
+    return RouteTable(1, {KEY: Endpoint("1", "r", "transform-job/j", (variant,), transform=options)})
 
 
 async def unused() -> Any:
@@ -42,7 +44,7 @@ async def test_nothing_begins_while_control_is_away(tmp_path: Path, monkeypatch:
     # No object is claimed here: only requests are looked at.
     monkeypatch.setattr(Transforms, "may_claim", False)
     async with workers(tmp_path, 1) as (worker,):
-        here.apply(table(worker))
+        here.apply(table(worker.address))
         variant = cast("TransformVariant", slots.endpoints[KEY].by_name["i-1"])
         await until(lambda: bool(variant.lanes))
         caller = Caller([variant], OPTIONS)
@@ -62,6 +64,37 @@ async def test_nothing_begins_while_control_is_away(tmp_path: Path, monkeypatch:
                 here.look_everywhere()
                 await asyncio.sleep(0.05)
         assert waiting.result().body == b"three", "control does not come back"
+        await here.stop()
+        slots.close()
+
+
+@pytest.mark.parametrize(("asked", "concurrent", "most"), [(0, 2, 0), (1, 1, 1)])
+async def test_workers_that_are_not_connected_yet_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: int, concurrent: int, most: int
+) -> None:
+    """What holds for a job is settled once: it must not follow from which worker was first."""
+    slots = TransformSlots(DataLimits())
+    here = Transforms(slots, "a", unused, lambda: 0.0)
+    here.ledger._link = cast("Any", SimpleNamespace(channel=object()))
+    told: list[Effective] = []
+    claims: list[int] = []
+
+    async def parameters(found: Parameters) -> None:
+        told.append(found.found)
+
+    async def claim(job: str, count: int) -> tuple[ClaimedObject, ...]:
+        claims.append(count)
+        return ()
+
+    monkeypatch.setattr(here.ledger, "parameters", parameters)
+    monkeypatch.setattr(here.ledger, "claim", claim)
+    async with workers(tmp_path, 1) as (worker,):
+        here.apply(table(worker.address, f"unix:{tmp_path}/late.sock", options=replace(OPTIONS, concurrent=asked)))
+        await until(lambda: bool(claims))
+        variant = cast("TransformVariant", slots.endpoints[KEY].by_name["i-1"])
+        assert len(variant.lanes) == 1
+        assert [found.concurrent for found in told] == [concurrent]
+        assert variant.most == most
         await here.stop()
         slots.close()
 

@@ -38,12 +38,15 @@ class Gate:
 
 
 @contextlib.asynccontextmanager
-async def instance(*found: Worker) -> AsyncIterator[TransformVariant]:
+async def instance(*found: Worker, known: bool = True) -> AsyncIterator[TransformVariant]:
+    """`known`: that batches are short."""
     slots = TransformSlots(DataLimits())
     variant = Variant("instances", 1.0, (Replica("i-1", "i-1", "frames", tuple(worker.address for worker in found)),))
     slots.apply(RouteTable(1, {KEY: Endpoint("1", "r", "transform-job/j", (variant,), transform=OPTIONS)}))
     places = cast("TransformVariant", slots.endpoints[KEY].by_name["i-1"])
     await until(lambda: len(places.lanes) == len(found))
+    if known:
+        places.measured(0.01)
     try:
         yield places
     finally:
@@ -82,9 +85,9 @@ async def test_every_worker_is_at_one_before_any_has_two(tmp_path: Path) -> None
 
 
 async def test_long_batches_are_not_sent_ahead(tmp_path: Path) -> None:
+    """Nor what comes before anybody knows how long they are."""
     gate = Gate()
-    async with workers(tmp_path, 1, gate.answer) as found, instance(*found) as places:
-        places.service = transforms_places.AHEAD_SECONDS
+    async with workers(tmp_path, 1, gate.answer) as found, instance(*found, known=False) as places:
         caller = Caller([places], OPTIONS)
         asking = [asyncio.create_task(caller.ask(b"x" * LARGE, 0)) for _ in range(2)]
         await until(lambda: places.waiting == 1)
