@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import secrets
 from itertools import islice
 from time import perf_counter
@@ -38,6 +39,12 @@ Of many in flight it takes three quarters: enough for the worker to have answers
 _PIECES = 3
 """Of a request in `_outgoing`."""
 _DEPTHS = ((0.0002, 64), (0.001, 16), (0.010, 2))
+LOOK_SECONDS = 0.00025
+"""For so long the loop looks for the answer to a pipeline's step that came alone, of a container that is quicker than that.
+
+To sleep and be woken costs each step as much as a quick container takes; a core that has nothing else to do pays for it.
+"""
+_CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 UNKNOWN = 0.005
 """Service time assumed of a worker that has not answered yet."""
 
@@ -115,6 +122,8 @@ class FramesLink(asyncio.Protocol):
             if self._lone and self._transport is not None and not self._transport.is_closing():
                 pending[ident] = call
                 self._transport.write(b"".join(frame))
+                if call.step and _CORES > 1 and self._service < LOOK_SECONDS:
+                    self._loop.call_soon(self._look, now + LOOK_SECONDS)
                 return
         self._lone = False
         pending[ident] = call
@@ -125,6 +134,11 @@ class FramesLink(asyncio.Protocol):
         outgoing += frame
         if len(outgoing) >= self._early:
             self._write()
+
+    def _look(self, until: float) -> None:
+        """Another turn of the loop without sleep, unless the answer is here or does not come."""
+        if self.pending and perf_counter() < until:
+            self._loop.call_soon(self._look, until)
 
     def ident(self, call: Call) -> int | None:
         """Of a call that has not been answered."""

@@ -66,6 +66,8 @@ class Call:
     """Of its frame: frames.ALONE where no batch may take it in."""
     reads = False
     """It only wants a place, to speak with the container itself."""
+    step = False
+    """One of several that its caller waits for, one after another."""
 
     def __init__(self, head: bytes, body: bytes = b"", framed: bool = True) -> None:
         self.head = head

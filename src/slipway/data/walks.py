@@ -29,6 +29,8 @@ class Walk(Call):
     """From the first container to the last: the call of each in its turn. `call` is the caller's: told once, in `replied` or
     `failed`."""
 
+    step = True
+
     __slots__ = ("_given", "_held", "_since", "_slots", "_spent", "call", "deadline", "instance", "stage")
 
     def __init__(self, slots: SerialSlots, call: Call, instance: SerialInstance, seconds: float) -> None:

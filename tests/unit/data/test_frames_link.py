@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
+
+from slipway.data import frames_link
 from slipway.data.frames_link import FramesLink
 from slipway.data.invoke import Call
 from slipway.data.lanes import DataLimits
@@ -126,3 +130,46 @@ async def test_requests_that_come_alone_go_at_once_until_others_come_with_them()
     assert found == [0, 1, 1, 1, 0, 0, 1]
     await at_once(1)
     assert await at_once(1) == 0, "it is not alone: the worker has another one"
+
+
+@pytest.mark.parametrize(("step", "cores", "quick"), [(True, 2, True), (False, 2, True), (True, 1, True), (True, 2, False)])
+async def test_the_loop_looks_for_the_answer_to_a_quick_step_for_a_moment(
+    monkeypatch: pytest.MonkeyPatch, step: bool, cores: int, quick: bool
+) -> None:
+    now = 100.0
+    monkeypatch.setattr(frames_link, "_CORES", cores)
+    monkeypatch.setattr(frames_link, "perf_counter", lambda: now)
+    link = FramesLink(cast("Any", _Lane()))
+    link.connection_made(cast("Any", Sink()))
+    looks: list[tuple[Any, ...]] = []
+
+    def ask(seconds: float) -> None:
+        nonlocal now
+        call = _request()
+        monkeypatch.setattr(type(call), "step", step)
+        link.send(call)
+        now += seconds
+
+    def answer() -> None:
+        (ident,) = link.pending
+        link.data_received(frames.pack(frames.RESPONSE, ident, 200))
+
+    for _ in range(40):
+        ask(0.0001 if quick else 0.01)
+        await asyncio.sleep(0)  # the end of the turn
+        answer()
+    monkeypatch.setattr(link, "_loop", SimpleNamespace(call_soon=lambda *what: looks.append(what)))
+    ask(0.0001)
+    assert len(looks) == (step and cores > 1 and quick)
+    if looks:
+        look, until = looks.pop()
+        look(until)
+        assert looks == [(look, until)], "no answer yet"
+        answer()
+        look(until)
+        assert len(looks) == 1, "it is here"
+        ask(1.0)
+        look, until = looks.pop()
+        looks.clear()
+        look(until)
+        assert looks == [], "it does not come soon"
